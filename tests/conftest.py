@@ -1,0 +1,25 @@
+"""What all tests share: the folder with real data, where there is one, and a cache of their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder `$ROUTEBOOK_DATA`; tests that ask for it are skipped where there is none."""
+    folder = os.environ.get("ROUTEBOOK_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs real routing data: set ROUTEBOOK_DATA to a folder that holds it")
+    return Path(folder)
