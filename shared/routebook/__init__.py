@@ -1,1 +1,28 @@
 """The shared utilities of *LLM Routing, Replicated*."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from routebook.benchmark import RoutingBenchmark
+    from routebook.datasets import load
+
+__all__ = ["RoutingBenchmark", "__version__", "load"]
+
+__version__ = "0.1.0"
+
+_HOME = {"RoutingBenchmark": "routebook.benchmark", "load": "routebook.datasets"}
+
+
+def __getattr__(name: str) -> Any:
+    # The command line answers in under two seconds because nothing is imported before it is asked for.
+    if name in _HOME:
+        from importlib import import_module
+
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'routebook' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

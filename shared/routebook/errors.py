@@ -17,6 +17,13 @@ class DataError(UserError):
     """A dataset is missing, damaged, or holds values that no benchmark can hold."""
 
 
+class RunFailed(Exception):
+    """A notebook raised, or Jupyter Book refused the book: the message names what was kept to look at.
+
+    The command line exits with 1.
+    """
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the known name nearest to `name`, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -1,0 +1,158 @@
+"""The tables and curves the UniRoute chapter shows, made from finished trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from replications.uniroute.trials import METHODS, PAPER_METHODS, Trial, paired_difference, summarise
+from routebook.benchmark import RoutingBenchmark
+from routebook.deferral import mean_curve
+from routebook.figures import label
+from routebook.ledger import Cell
+from routebook.significance import mean_interval, sign_test
+
+COMPARED = (
+    ("k-means", "zero-router"),
+    ("learned-map", "zero-router"),
+    ("k-nn", "zero-router"),
+    ("k-means", "k-nn"),
+    ("learned-map", "k-nn"),
+    ("learned-map", "k-means"),
+    ("oracle", "learned-map"),
+    ("k-means", "dataset-oracle"),
+    ("learned-map", "dataset-oracle"),
+)
+# Our method to its row in the paper's tables.
+PUBLISHED_ROWS = {
+    "zero-router": "ZeroRouter",
+    "k-nn": "K-NN",
+    "k-means": "UniRoute (K-Means)",
+    "learned-map": "UniRoute (LearnedMap)",
+}
+
+
+def data_table(benchmark: RoutingBenchmark) -> pd.DataFrame:
+    """Return one row an LLM: mean quality per source dataset and overall, and mean cost."""
+    columns = {
+        task: np.nanmean(benchmark.quality[benchmark.tasks == task], axis=0) for task in sorted(set(benchmark.tasks))
+    }
+    frame = pd.DataFrame(columns, index=list(benchmark.models))
+    frame["all prompts"] = np.nanmean(benchmark.quality, axis=0)
+    frame = frame.map("{:.3f}".format)
+    frame[f"mean cost ({benchmark.cost_unit})"] = [f"{cost:.3g}" for cost in benchmark.mean_cost]
+    frame.index.name = f"{len(benchmark)} prompts"
+    return frame.iloc[np.argsort(benchmark.mean_cost)]
+
+
+def mean_curves(
+    done: Sequence[Trial], methods: Sequence[str]
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Return each method's mean curve over trials on relative cost, and its 95 % band over trials."""
+    from scipy.stats import t
+
+    lines, bands = {}, {}
+    for method in methods:
+        mean = mean_curve([trial.curves[method] for trial in done])
+        half = t.ppf(0.975, mean.n - 1) * mean.error if mean.n > 1 else np.zeros_like(mean.quality)
+        lines[method] = (mean.relative_cost, mean.quality)
+        bands[method] = (mean.quality - half, mean.quality + half)
+    return lines, bands
+
+
+def published_routerbench(published: Mapping[tuple[str, str], Cell], method: str, metric: str) -> str:
+    """Return a RouterBench cell of the paper's Figure 6 as printed, or a dash."""
+    row = PUBLISHED_ROWS.get(method)
+    cells = [c for c in published.values() if row and c.row.startswith(row) and c.column == f"RouterBench / {metric}"]
+    return cells[0].printed if cells else "–"
+
+
+def figure6_table(
+    metrics: pd.DataFrame, published: Mapping[tuple[str, str], Cell]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return our RouterBench column of Figure 6: numbers, and as shown beside the paper's, best of the paper's in bold.
+
+    QNC is in percent of the most accurate unseen LLM's cost, each trial capped at 100; area has no unit.
+    """
+    area, qnc, peak = (summarise(metrics, column) for column in ("area", "qnc", "peak"))
+    numbers = pd.DataFrame({"QNC": 100 * qnc["value"], "Area": area["value"], "Peak": peak["value"]})
+    best = {"QNC": numbers["QNC"][list(PAPER_METHODS)].idxmin(), "Area": numbers["Area"][list(PAPER_METHODS)].idxmax()}
+    rows = {}
+    for method in METHODS:
+        cells = {
+            "QNC (paper)": published_routerbench(published, method, "QNC"),
+            "QNC (ours)": _cell(qnc.loc[method] * [100, 100, 100, 1], "{:.1f}", best["QNC"] == method) + " %",
+            "Area (paper)": published_routerbench(published, method, "Area"),
+            "Area (ours)": _cell(area.loc[method], "{:.3f}", best["Area"] == method),
+            "Peak quality (ours)": _cell(peak.loc[method], "{:.3f}", False),
+        }
+        rows[label(method)] = cells
+    return numbers, pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _cell(row: pd.Series, digits: str, bold: bool) -> str:
+    if np.isnan(row["value"]):
+        return "–"
+    value = digits.format(row["value"])
+    interval = f" [{digits.format(row['low'])}, {digits.format(row['high'])}]" if np.isfinite(row["low"]) else ""
+    return (f"<b>{value}</b>" if bold else value) + interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired difference of a metric between two methods over trials, with the p-value of the sign test."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    p_value: float
+
+
+def compare(metrics: pd.DataFrame, column: str, a: str, b: str) -> Comparison:
+    """Return metric of a minus metric of b over trials: mean, 95 % t-interval, trials, two-sided sign test."""
+    ours, theirs = paired_difference(metrics, column, a, b)
+    interval = mean_interval(ours - theirs)
+    sign = sign_test(ours, theirs)
+    return Comparison(interval.estimate, interval.low, interval.high, interval.n, sign.p_value)
+
+
+def comparison_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return every compared pair: difference in area with its interval, trials won, sign test's p."""
+    rows = {}
+    for a, b in COMPARED:
+        outcome = compare(metrics, "area", a, b)
+        ours, theirs = paired_difference(metrics, "area", a, b)
+        rows[f"{label(a)} − {label(b)}"] = {
+            "difference in area": f"{outcome.estimate:+.4f} [{outcome.low:+.4f}, {outcome.high:+.4f}]",
+            "trials won": f"{int((ours > theirs).sum())} of {outcome.n}",
+            "sign test p": f"{outcome.p_value:.3g}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def differences_to(base: str, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the difference in area of each learned method to a base method: value, low, high by method key."""
+    rows = {}
+    for method in ("k-nn", "dataset-oracle", "k-means", "learned-map"):
+        outcome = compare(metrics, "area", method, base)
+        rows[method] = {"value": outcome.estimate, "low": outcome.low, "high": outcome.high}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def selection_table(done: Sequence[Trial]) -> pd.DataFrame:
+    """Return which K each selection picked in each trial, and how much area hung on it among the seen LLMs."""
+    rows = {}
+    for method in ("k-nn", "k-means", "learned-map"):
+        selections = [trial.selections[method] for trial in done]
+        picked = [str(s.best) for s in selections]
+        spread = np.mean([max(s.areas) - min(s.areas) for s in selections])
+        rows[label(method)] = {
+            "candidates": ", ".join(map(str, selections[0].grid)),
+            "picked, trial by trial": ", ".join(picked[:20]) + (" ..." if len(picked) > 20 else ""),
+            "area between best and worst K": f"{spread:.4f}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,237 @@
+"""One style for every figure of the book: vector, legible on light and dark pages, one colour a method throughout."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# A mid-tone that reads on white and on near-black alike (contrast at least 4 to 1 on both).
+INK = "#787878"
+GRID = "#78787840"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is named and drawn in every figure and table."""
+
+    label: str
+    colour: str
+    dash: str | tuple[int, tuple[int, ...]] = "-"
+    marker: str = "o"
+
+
+# Hues of Okabe and Ito's colour-blind-safe palette, in shades that hold on both themes.
+# Dashes tell the methods apart in print.
+METHODS: dict[str, Look] = {
+    "random": Look("Random", "#8a8a8a", ":", "."),
+    "oracle": Look("Oracle", "#a07d00", (0, (1, 1)), "*"),
+    "best-single": Look("BestSingle", "#8a8a8a", "", "D"),
+    "dataset-oracle": Look("DatasetOracle", "#4d8f3a", (0, (5, 2)), "s"),
+    "zero-router": Look("ZeroRouter", "#8a8a8a", "--", "v"),
+    "k-nn": Look("K-NN", "#c77800", "-.", "^"),
+    "mlp": Look("MLP", "#b0568f", (0, (3, 1, 1, 1)), "P"),
+    "matrix-factorization": Look("MatFac", "#8f5fbf", (0, (3, 1, 1, 1, 1, 1)), "X"),
+    "k-means": Look("UniRoute (K-means)", "#0a7fc2", "-", "o"),
+    "learned-map": Look("UniRoute (LearnedMap)", "#d1432f", "-", "h"),
+}
+
+
+def label(method: str) -> str:
+    """Name of a method as readers see it."""
+    return METHODS[method].label
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Apply the book's figure style inside a `with` block."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    settings = {
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "savefig.facecolor": "none",
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "grid.color": GRID,
+        "legend.frameon": False,
+        "font.size": 10.5,
+        "axes.labelsize": 10.5,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "routebook",
+    }
+    with sns.axes_style("ticks"), mpl.rc_context(settings):
+        yield
+
+
+def to_svg(figure: Figure) -> str:
+    """Return a figure as SVG text, the same bytes for the same figure, and close it."""
+    import matplotlib.pyplot as plt
+
+    with style():
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def deferral_plot(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    xlabel: str,
+    ylabel: str = "Mean quality on test prompts",
+    points: Mapping[str, tuple[float, float]] | None = None,
+    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    logx: bool = False,
+) -> Figure:
+    """Draw deferral curves: quality against cost, one line a method; single LLMs as crosses, as the papers do.
+
+    Parameters
+    ----------
+    curves
+        Method key (of `METHODS`) to (cost [P], quality [P]). A single point is drawn as a marker.
+    points
+        Name of a single LLM to its (mean cost, mean quality).
+    bands
+        Method key to (low [P], high [P]), an interval around its line.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    with style():
+        figure, axes = plt.subplots(figsize=(7.2, 4.3))
+        for method, (cost, quality) in curves.items():
+            look = METHODS[method]
+            if len(cost) == 1:
+                axes.plot(cost, quality, look.marker, color=look.colour, ms=7, label=look.label)
+                continue
+            axes.plot(cost, quality, linestyle=look.dash, color=look.colour, lw=1.8, label=look.label)
+            if bands and method in bands:
+                axes.fill_between(cost, *bands[method], color=look.colour, alpha=0.16, lw=0)
+        for name, (cost, quality) in (points or {}).items():
+            axes.plot(cost, quality, "x", color=INK, ms=6, mew=1.4)
+            axes.annotate(name, (cost, quality), (4, -9), textcoords="offset points", fontsize=7.5, color=INK)
+        _finish(axes, xlabel, ylabel, logx)
+        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=INK)
+        sns.despine(figure)
+    return figure
+
+
+def scatter_plot(frame: pd.DataFrame, *, xlabel: str, ylabel: str, logx: bool = True) -> Figure:
+    """Draw one labelled point an LLM: mean quality against mean cost. `frame` has columns model, cost and quality."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    crowded = len(frame) > 20
+    with style():
+        figure, axes = plt.subplots(figsize=(7.2, 4.0))
+        sns.scatterplot(frame, x="cost", y="quality", ax=axes, color=METHODS["k-means"].colour, s=34, linewidth=0)
+        shown = frame[_frontier(frame)] if crowded else frame
+        for model, cost, quality in shown[["model", "cost", "quality"]].itertuples(index=False):
+            axes.annotate(model, (cost, quality), (5, 3), textcoords="offset points", fontsize=7.5, color=INK)
+        _finish(axes, xlabel, ylabel, logx)
+        axes.margins(x=0.12)
+        sns.despine(figure)
+    return figure
+
+
+def absent_plot(message: str) -> Figure:
+    """Draw nothing but a message: the data a figure needs is not here."""
+    import matplotlib.pyplot as plt
+
+    with style():
+        figure, axes = plt.subplots(figsize=(7.2, 1.2))
+        axes.text(0.5, 0.5, message, ha="center", va="center", color=INK)
+        axes.set_axis_off()
+    return figure
+
+
+def interval_plot(frame: pd.DataFrame, *, xlabel: str) -> Figure:
+    """Draw one estimate with its interval a row. `frame` is indexed by method key; columns value, low and high."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    with style():
+        figure, axes = plt.subplots(figsize=(6.4, 0.42 * len(frame) + 0.9))
+        for place, (method, row) in enumerate(frame[::-1].iterrows()):
+            look = METHODS[method]
+            axes.plot([row.low, row.high], [place, place], color=look.colour, lw=2)
+            axes.plot(row.value, place, "o", color=look.colour, ms=6)
+        axes.set_yticks(range(len(frame)), [label(m) for m in frame.index[::-1]])
+        axes.set_ylim(-0.6, len(frame) - 0.4)
+        _finish(axes, xlabel, "", False)
+        sns.despine(figure, left=True)
+    return figure
+
+
+def line_plot(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    diagonal: bool = False,
+    scatter: bool = False,
+) -> Figure:
+    """Draw y against x, one line (or cloud of points) a method key; `diagonal` adds the line of equality."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    with style():
+        figure, axes = plt.subplots(figsize=(5.6, 3.8))
+        for method, (x, y) in lines.items():
+            look = METHODS[method]
+            dash = "" if scatter else look.dash
+            axes.plot(
+                x, y, linestyle=dash, marker=look.marker, ms=5, color=look.colour, label=look.label, mew=0, alpha=0.85
+            )
+        if diagonal:
+            ends = [min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])]
+            axes.plot(ends, ends, color=INK, lw=1)
+        _finish(axes, xlabel, ylabel, False)
+        if len(lines) > 1:
+            axes.legend(fontsize=9, labelcolor=INK)
+        sns.despine(figure)
+    return figure
+
+
+def heat_map(matrix: pd.DataFrame, *, colourbar: str) -> Figure:
+    """Draw a labelled matrix (rows, columns in the order given) as a heat map."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    with style():
+        size = 0.32 * len(matrix) + 2.2
+        figure, axes = plt.subplots(figsize=(size + 1, size))
+        sns.heatmap(matrix, ax=axes, cmap="viridis", square=True, cbar_kws={"label": colourbar, "shrink": 0.7})
+    return figure
+
+
+def _frontier(frame: pd.DataFrame) -> np.ndarray:
+    """Mask of the models no other model beats on quality at the same or a lower cost."""
+    order = np.lexsort((-frame["quality"].to_numpy(), frame["cost"].to_numpy()))
+    best, mask = -np.inf, np.zeros(len(frame), dtype=bool)
+    for i in order:
+        if frame["quality"].iloc[i] > best:
+            best, mask[i] = frame["quality"].iloc[i], True
+    return mask
+
+
+def _finish(axes: Axes, xlabel: str, ylabel: str, logx: bool) -> None:
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    if logx:
+        axes.set_xscale("log")
+    axes.grid(True, lw=0.6)

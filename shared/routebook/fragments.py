@@ -1,0 +1,110 @@
+"""Pieces of pages that are made from runs and ledgers at build time, so that no number in the prose is typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from routebook import ledger, record
+
+if TYPE_CHECKING:
+    from routebook.site import Built
+
+# Commands shown on the page "Rerunning", with what they print.
+SHOWN_COMMANDS = {
+    "list": ["list"],
+    "params": ["params", "uniroute"],
+    "wrong-type": ["run", "uniroute", "-p", "n_trials=many"],
+    "wrong-name": ["run", "uniroute", "-p", "n_cluster=4"],
+    "wrong-range": ["run", "uniroute", "-p", "n_clusters=0"],
+}
+
+
+def make_all(root: Path, built: Sequence[Built]) -> dict[str, str]:
+    """Return every generated fragment: file name without ending, and MyST text."""
+    ledgers, results = ledger.discover(root), results_of(built)
+    made = {
+        "scoreboard": ledger.scoreboard(ledgers, results),
+        "scorecard": ledger.markdown_scorecard(ledgers, results),
+        "statistics": statistics(built),
+        "data-used": data_used(built),
+    }
+    made |= {f"command-{name}": command_output(root, words) for name, words in SHOWN_COMMANDS.items()}
+    return made
+
+
+def results_of(built: Sequence[Built]) -> dict[str, list[dict[str, Any]]]:
+    """Return the recorded results of every paper's chapter, by paper."""
+    return {b.chapter.name: record.read_results(b.folder / "results.json") for b in built if b.chapter.is_replication}
+
+
+def statistics(built: Sequence[Built]) -> str:
+    """Return the table of execution statistics."""
+    rows = ["| notebook | dataset | origin | profile | date (UTC) | seconds | peak memory (MiB) | digest |"]
+    rows += ["| --- | --- | --- | --- | --- | ---: | ---: | --- |"]
+    for b in built:
+        link = f"[{b.chapter.title}](/{b.chapter.notebook.as_posix()})"
+        rows.append(
+            f"| {link} | {b.run['dataset']} | {b.run['origin']} | {b.run['profile']} | "
+            f"{b.run['date'][:16].replace('T', ' ')} | {b.run['seconds']:.0f} | {b.run['peak_memory_mib']} | "
+            f"`{b.run['digest']}` |"
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in built[0].run["packages"].items())
+    commit = built[0].run["git_commit"]
+    return "\n".join([*rows, "", f"Python {built[0].run['python']}; {versions}.", "", f"Commit: `{commit}`.", ""])
+
+
+def data_used(built: Sequence[Built]) -> str:
+    """Return one line a paper: which data this copy of the book was built with."""
+    lines = [f"- {b.chapter.title}: {describe_data(b.run)}." for b in built if b.chapter.is_replication]
+    return "\n".join(lines) + "\n"
+
+
+def describe_data(run: dict[str, Any]) -> str:
+    """Say in a few words which data a run used."""
+    from routebook.site import ORIGIN_WORDS
+
+    if run["dataset"] == "all":
+        return "every dataset present"
+    words = f"**{run['dataset']}** ({ORIGIN_WORDS[run['origin']]})"
+    return words + (f"; not present of it: {', '.join(run['absent'])}" if run["absent"] else "")
+
+
+def notice(run: dict[str, Any]) -> str:
+    """Return the box under a chapter's title that says what its numbers were computed on."""
+    if run["dataset"] == "all":
+        return "*This page describes the datasets that were present when the book was built.*"
+    kind = "note" if run["origin"] == "real" else "warning"
+    return f":::{{{kind}}}\nNumbers on this page: {describe_data(run)}. Profile: {run['profile']}.\n:::"
+
+
+def notebook_footer(run: dict[str, Any]) -> str:
+    """Return what every computed page ends with: dataset, origin, parameters, digest, date, seconds."""
+    parameters = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in run["parameters"].items()) or "none"
+    return (
+        "---\n\n"
+        f"Dataset: {describe_data(run)} · parameters: {parameters} · digest: `{run['digest']}` · "
+        f"run on {run['date'][:10]} in {run['seconds']:.0f} s."
+    )
+
+
+def prose_footer(built: Sequence[Built]) -> str:
+    """Return what every page of prose ends with: which data the book's chapters were run on."""
+    used = "; ".join(f"{b.chapter.name} on {describe_data(b.run)}" for b in built if b.chapter.is_replication)
+    return f"---\n\nThis copy of the book was computed with {used}.\n"
+
+
+def command_output(root: Path, words: Sequence[str]) -> str:
+    """Run a routebook command and return it with what it printed, as a console block."""
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "routebook", *words], capture_output=True, text=True, cwd=root, env=environment
+    )
+    printed = (done.stdout + done.stderr).rstrip().replace(str(root), ".")
+    ending = f"\n$ echo $?\n{done.returncode}" if done.returncode else ""
+    return f"```console\n$ routebook {' '.join(words)}\n{printed}{ending}\n```\n"

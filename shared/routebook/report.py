@@ -1,0 +1,57 @@
+"""What the command line says about runs and ledgers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from routebook import ledger, record, runs
+
+if TYPE_CHECKING:
+    from routebook.site import Built
+
+
+def latest_results(root: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the results of each paper's most recent run in `_build/runs`, by paper; papers never run are left out."""
+    from routebook.site import latest_run
+
+    found = {}
+    for name, chapter in runs.chapters(root).items():
+        folder = latest_run(chapter) if chapter.is_replication else None
+        if folder is not None:
+            found[name] = record.read_results(folder / "results.json")
+    return found
+
+
+def summary(root: Path, built: Sequence[Built]) -> Iterator[str]:
+    """Yield one line a notebook: dataset, seconds, and how many claims came out how."""
+    ledgers = {entry.paper: entry for entry in ledger.discover(root)}
+    for b in built:
+        how = "ran" if b.executed else "unchanged, ran earlier"
+        line = (
+            f"{b.chapter.name}: {b.run['dataset']} ({b.run['origin'] or 'various'}), {how} in {b.run['seconds']:.0f} s"
+        )
+        if b.chapter.name in ledgers:
+            results = record.read_results(b.folder / "results.json")
+            line += f"; claims: {count_words(ledger.evaluate(ledgers[b.chapter.name], results))}"
+        yield line
+
+
+def count_words(verdicts: Sequence[Any]) -> str:
+    """Return verdicts counted in words: "3 reproduced, 1 not-reproduced"."""
+    counts = Counter(v.verdict for v in verdicts)
+    return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) or "none"
+
+
+def ledger_lines(ledgers: Sequence[Any], results: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """Yield each paper's claims as lines for a terminal."""
+    for entry in ledgers:
+        verdicts = ledger.evaluate(entry, results.get(entry.paper))
+        yield f"{entry.paper}: {count_words(verdicts)}"
+        for v in verdicts:
+            yield f"  {v.verdict:<17} {v.artefact:<14} {v.claim}"
+            yield f"  {'':<17} {v.statement}"
+            if v.reason:
+                yield f"  {'':<17} {v.reason}"

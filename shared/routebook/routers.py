@@ -1,0 +1,898 @@
+"""Routers that every paper shares, in scikit-learn manners.
+
+A router estimates the quality of every model on a prompt; routing itself is always `argmax(quality_hat - lam * cost)`
+(UniRoute Eq. (8) with error = 1 - quality), which `routebook.deferral` sweeps exactly. NaN in a router's estimate
+means "never routed there". NaN in a label means "not observed": it is left out, never taken for 0.
+
+Learned attributes end in `_`; `fit` returns self; parameters are checked in `fit`, not in `__init__`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from routebook.benchmark import RoutingBenchmark
+from routebook.errors import UserError, suggest
+from routebook.progress import progress
+
+Validation = tuple[RoutingBenchmark, np.ndarray]
+
+
+@runtime_checkable
+class Router(Protocol):
+    """What can be fitted on labelled prompts and asked for the quality of every model on new ones."""
+
+    models_: list[str]
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Learn from labelled prompts."""
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Estimate the quality of every model on every prompt, [N, M] in the order of `models_`."""
+
+
+class BaseRouter:
+    """What all routers here have in common: parameters, names of models, checks.
+
+    Attributes
+    ----------
+    dynamic : bool
+        Whether `add_models` works: new LLMs from a few labelled prompts, without retraining.
+    uses_tasks : bool
+        Whether `predict_quality` also wants the source dataset of each prompt.
+    models_ : list of str
+        The models it estimates, in the order of the columns of `predict_quality`.
+    """
+
+    dynamic = False
+    uses_tasks = False
+    models_: list[str]
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Learn from labelled prompts.
+
+        Parameters
+        ----------
+        benchmark
+            Training prompts with the quality of each model, [N, M].
+        embeddings : ndarray, [N, D]
+
+        Raises
+        ------
+        UserError
+            When a parameter is out of its range, a model was never observed, or shapes disagree.
+        """
+        raise NotImplementedError
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Estimate the quality of every model on every prompt.
+
+        Parameters
+        ----------
+        embeddings : ndarray, [N, D]
+
+        Returns
+        -------
+        ndarray of float64, [N, M]
+            Higher is better; columns in the order of `models_`.
+
+        Raises
+        ------
+        UserError
+            When the router is not fitted or the embeddings have another width.
+        """
+        raise NotImplementedError
+
+    def add_models(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Add the models of `benchmark` from their labels on its prompts, without retraining.
+
+        New names are appended to `models_`; a name already known is replaced where it stands. The columns of all
+        other models stay as they are.
+
+        Raises
+        ------
+        UserError
+            When this router is static, or as in `fit`.
+        """
+        raise UserError(
+            f"{type(self).__name__} is static: it cannot take in {', '.join(benchmark.models[:3])}... without "
+            "retraining; fit it anew on labels of these models"
+        )
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's parameters by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; an unknown name raises UserError."""
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise UserError(f"{type(self).__name__} has no parameter {name!r}{suggest(name, known)}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_params().items())})"
+
+    def _check_fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> np.ndarray:
+        """Return checked embeddings and remember their width; every model must have a label."""
+        embeddings = self._check_labelled(benchmark, embeddings)
+        self.n_features_in_ = embeddings.shape[1]
+        return embeddings
+
+    def _check_labelled(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> np.ndarray:
+        embeddings = check_embeddings(embeddings, rows=len(benchmark))
+        never = np.isnan(benchmark.quality).all(axis=0)
+        if never.any():
+            model = benchmark.models[int(np.argmax(never))]
+            raise UserError(
+                f"{type(self).__name__}: model {model!r} has no observed quality on these {len(benchmark)} prompts; "
+                "leave it out of the pool or give prompts it has answered"
+            )
+        return embeddings
+
+    def _check_add(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> np.ndarray:
+        self._check_width(embeddings)
+        return self._check_labelled(benchmark, embeddings)
+
+    def _check_width(self, embeddings: np.ndarray) -> np.ndarray:
+        if not hasattr(self, "models_"):
+            raise UserError(f"{type(self).__name__} is not fitted; call fit(benchmark, embeddings) first")
+        return check_embeddings(embeddings, width=self.n_features_in_)
+
+    def _places(self, models: Sequence[str]) -> np.ndarray:
+        """Give each model its column, appending names that are new to `models_`."""
+        self.models_ = [*self.models_, *(model for model in models if model not in self.models_)]
+        return np.array([self.models_.index(model) for model in models], dtype=int)
+
+
+def check_embeddings(embeddings: np.ndarray, *, rows: int | None = None, width: int | None = None) -> np.ndarray:
+    """Return embeddings [N, D] as floats, float32 kept; UserError unless 2-D, finite, and of the size expected."""
+    embeddings = np.asarray(embeddings)
+    if embeddings.dtype not in (np.float32, np.float64):
+        embeddings = embeddings.astype(float)
+    if embeddings.ndim != 2:
+        raise UserError(f"embeddings have shape {embeddings.shape}, expected [prompts, dimensions]")
+    if rows is not None and len(embeddings) != rows:
+        raise UserError(f"there are {len(embeddings)} embeddings for {rows} prompts; embed exactly these prompts")
+    if width is not None and embeddings.shape[1] != width:
+        raise UserError(
+            f"embeddings have {embeddings.shape[1]} dimensions, the router was fitted with {width}; use one encoder"
+        )
+    if not np.isfinite(embeddings).all():
+        raise UserError("embeddings hold NaN or infinity; encode these prompts again")
+    return embeddings
+
+
+def check_count(router: object, name: str, value: int, *, most: int | None = None, of: str = "") -> None:
+    """Raise UserError unless the parameter `name` is a whole number from 1 to `most`."""
+    where = type(router).__name__
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise UserError(f"{where}: {name} is {value!r}, expected a whole number >= 1")
+    if most is not None and value > most:
+        raise UserError(f"{where}: {name} is {value}, but there are only {most} {of}; lower {name} to at most {most}")
+
+
+def quality_for(
+    router: Router, embeddings: np.ndarray, models: Sequence[str], tasks: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the router's estimates for the named models, in that order.
+
+    Parameters
+    ----------
+    router
+        A fitted router.
+    embeddings : ndarray, [N, D]
+    models : sequence of str, length M
+    tasks : ndarray of str, [N], optional
+        Source dataset of each prompt, for routers that look at it (DatasetOracle).
+
+    Returns
+    -------
+    ndarray, [N, M]
+
+    Raises
+    ------
+    UserError
+        When the router does not know a model.
+    """
+    for model in models:
+        if model not in router.models_:
+            raise UserError(
+                f"{type(router).__name__} knows no model {model!r}{suggest(model, router.models_)}; "
+                "add it with add_models, or fit on a benchmark that holds it"
+            )
+    estimate = (
+        router.predict_quality(embeddings, tasks=tasks)
+        if getattr(router, "uses_tasks", False)
+        else router.predict_quality(embeddings)
+    )
+    return estimate[:, [router.models_.index(model) for model in models]]
+
+
+def observed_mean(quality: np.ndarray) -> np.ndarray:
+    """Mean over the observed prompts, [N, M] -> [M]; NaN for a model never observed."""
+    seen = ~np.isnan(quality)
+    count = seen.sum(axis=0)
+    total = np.where(seen, quality, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(quality.shape[1], np.nan), where=count > 0)
+
+
+def group_means(quality: np.ndarray, groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean quality of each model in each group of prompts, and on how many prompts it rests.
+
+    Parameters
+    ----------
+    quality : ndarray, [N, M]
+        NaN = not observed.
+    groups : ndarray of int, [N]
+        In 0..n_groups-1.
+
+    Returns
+    -------
+    means : ndarray, [n_groups, M]
+        Where a model was observed on no prompt of a group: its mean over all prompts. (UniRoute does not say what
+        Psi is on an empty cluster; the model's overall validation mean is our reading.)
+    counts : ndarray of int, [n_groups, M]
+    """
+    seen = ~np.isnan(quality)
+    totals = np.zeros((n_groups, quality.shape[1]))
+    counts = np.zeros((n_groups, quality.shape[1]), dtype=int)
+    np.add.at(totals, groups, np.where(seen, quality, 0.0))
+    np.add.at(counts, groups, seen)
+    overall = np.broadcast_to(observed_mean(quality), totals.shape).copy()
+    return np.divide(totals, counts, out=overall, where=counts > 0), counts
+
+
+class Random(BaseRouter):
+    """Scores drawn uniformly from [0, 1): with cost ignored, every model is as likely as any other.
+
+    The scores of a model depend on the seed and its name alone, so adding models changes no other column. The same
+    prompts in another order get other scores.
+    """
+
+    dynamic = True
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Remember the models; labels are not looked at."""
+        self.n_features_in_ = check_embeddings(embeddings, rows=len(benchmark)).shape[1]
+        self.models_ = list(benchmark.models)
+        return self
+
+    def add_models(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Remember the new models."""
+        self._check_width(embeddings)
+        self._places(benchmark.models)
+        return self
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Draw a score for every prompt and model, [N, M]."""
+        n = len(self._check_width(embeddings))
+        names = [int.from_bytes(hashlib.sha256(model.encode()).digest()[:8], "little") for model in self.models_]
+        return np.stack([np.random.default_rng([self.seed, name]).random(n) for name in names], axis=1)
+
+
+class Oracle(BaseRouter):
+    """The true quality of every answer: cheating by design, the bound that no router can pass.
+
+    Fit it on the very prompts it is asked about. It refuses any other.
+    """
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Remember the labels [N, M] themselves."""
+        self._embeddings = self._check_fit(benchmark, embeddings)
+        self.models_ = list(benchmark.models)
+        self.quality_ = benchmark.quality.copy()
+        return self
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the labels, [N, M]; UserError when the prompts are not the ones it was fitted on."""
+        embeddings = self._check_width(embeddings)
+        if not np.array_equal(embeddings, self._embeddings):
+            raise UserError(
+                f"Oracle was fitted on {len(self._embeddings)} prompts and is asked about {len(embeddings)} others; "
+                "fit it on the prompts it is to route"
+            )
+        return self.quality_.copy()
+
+
+class BestSingle(BaseRouter):
+    """The one model with the best mean quality on the training labels; of equals, the cheapest.
+
+    All other models are NaN, so its deferral curve is a single point.
+    """
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Find the best model; means are over the prompts each model was observed on."""
+        self._check_fit(benchmark, embeddings)
+        self.models_ = list(benchmark.models)
+        self.mean_quality_ = observed_mean(benchmark.quality)
+        cost = np.where(np.isnan(benchmark.mean_cost), np.inf, benchmark.mean_cost)
+        self.best_ = self.models_[int(np.lexsort((cost, -self.mean_quality_))[0])]
+        return self
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the best model's mean quality in its column and NaN elsewhere, [N, M]."""
+        estimate = np.full((len(self._check_width(embeddings)), len(self.models_)), np.nan)
+        best = self.models_.index(self.best_)
+        estimate[:, best] = self.mean_quality_[best]
+        return estimate
+
+
+class DatasetOracle(BaseRouter):
+    """Mean training quality of each model on each source dataset: it sees which dataset a prompt came from.
+
+    A router that does not beat it has learned to recognise the dataset, not the prompt. A dataset never seen (or
+    never seen with that model) gets the model's overall mean.
+    """
+
+    dynamic = True
+    uses_tasks = True
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Learn the table of task means, `task_means_`: task -> {model: mean quality}."""
+        self._check_fit(benchmark, embeddings)
+        self.models_ = []
+        self.overall_: dict[str, float] = {}
+        self.task_means_: dict[str, dict[str, float]] = {}
+        return self._learn(benchmark)
+
+    def add_models(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Add models from their task means on these prompts."""
+        self._check_add(benchmark, embeddings)
+        return self._learn(benchmark)
+
+    def _learn(self, benchmark: RoutingBenchmark) -> Self:
+        self._places(benchmark.models)
+        tasks, group = np.unique(benchmark.tasks, return_inverse=True)
+        means, counts = group_means(benchmark.quality, group, len(tasks))
+        overall = observed_mean(benchmark.quality)
+        for column, model in enumerate(benchmark.models):
+            self.overall_[model] = float(overall[column])
+            for known in self.task_means_.values():
+                known.pop(model, None)
+            for row, task in enumerate(tasks):
+                if counts[row, column]:
+                    self.task_means_.setdefault(str(task), {})[model] = float(means[row, column])
+        return self
+
+    def predict_quality(self, embeddings: np.ndarray, tasks: np.ndarray | None = None) -> np.ndarray:
+        """Look up the task means; `tasks` [N] is the source dataset of each prompt, returns [N, M]."""
+        embeddings = self._check_width(embeddings)
+        if tasks is None or len(tasks) != len(embeddings):
+            found = "None" if tasks is None else f"{len(tasks)} names"
+            raise UserError(
+                f"DatasetOracle needs the source dataset of each of the {len(embeddings)} prompts; tasks is {found}; "
+                "pass tasks=benchmark.tasks"
+            )
+        names, group = np.unique(np.asarray(tasks, dtype=str), return_inverse=True)
+        table = [
+            [self.task_means_.get(str(task), {}).get(model, self.overall_[model]) for model in self.models_]
+            for task in names
+        ]
+        return np.array(table, dtype=float)[group]
+
+
+class ZeroRouter(BaseRouter):
+    """Mean validation quality of each model, the same for every prompt (UniRoute Appendix D; Hu et al., 2024b).
+
+    As lambda grows, `argmax(mean - lambda * cost)` visits exactly the vertices of the non-decreasing concave hull
+    of the models' (cost, quality) points (Proposition 9). Between two neighbouring vertices the paper's router calls
+    one model with probability p and the other with 1 - p; its expected cost and quality then lie on the segment
+    between them. So the deferral curve of this router with linear interpolation between its points *is* the
+    Pareto-random mixture of Appendix D, without any randomness.
+    """
+
+    dynamic = True
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Average the observed labels of each model, `mean_quality_` [M]."""
+        self._check_fit(benchmark, embeddings)
+        self.models_ = list(benchmark.models)
+        self.mean_quality_ = observed_mean(benchmark.quality)
+        return self
+
+    def add_models(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Add models with their mean quality on these prompts."""
+        self._check_add(benchmark, embeddings)
+        places = self._places(benchmark.models)
+        self.mean_quality_ = with_columns(self.mean_quality_, places, observed_mean(benchmark.quality))
+        return self
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the same row for every prompt, [N, M]."""
+        n = len(self._check_width(embeddings))
+        return np.tile(self.mean_quality_, (n, 1))
+
+
+class KNN(BaseRouter):
+    """K nearest neighbours: mean quality on the nearest labelled prompts (UniRoute Eq. (4); Hu et al., 2024b).
+
+    Distance is Euclidean and exact (faiss). Each model has its own labelled prompts: those of `fit` for the models
+    fitted, those of `add_models` for the models added, and of these only the ones it was observed on. Of equally
+    near prompts the one that comes first in the data is taken.
+
+    Parameters
+    ----------
+    n_neighbours
+        The paper's K; at most the number of prompts that each model is labelled on.
+    """
+
+    dynamic = True
+
+    def __init__(self, n_neighbours: int = 5):
+        self.n_neighbours = n_neighbours
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Index the training prompts."""
+        embeddings = self._check_fit(benchmark, embeddings)
+        groups = self._index(benchmark, embeddings)
+        self.models_ = list(benchmark.models)
+        self.groups_ = groups
+        return self
+
+    def add_models(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Index these prompts as the neighbours of the new models."""
+        new = self._index(benchmark, self._check_add(benchmark, embeddings))
+        replaced = set(benchmark.models)
+        kept = []
+        for index, labels, models in self.groups_:
+            stay = [column for column, model in enumerate(models) if model not in replaced]
+            if stay:
+                kept.append((index, labels[:, stay], [models[column] for column in stay]))
+        self.groups_ = kept + new
+        self._places(benchmark.models)
+        return self
+
+    def _index(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> list[tuple[Any, np.ndarray, list[str]]]:
+        """One (index, labels [n, m], models) for each set of models that were observed on the same prompts."""
+        import faiss
+
+        seen = ~np.isnan(benchmark.quality)
+        fewest = int(np.argmin(seen.sum(axis=0)))
+        check_count(
+            self,
+            "n_neighbours",
+            self.n_neighbours,
+            most=int(seen[:, fewest].sum()),
+            of=f"labelled prompts for model {benchmark.models[fewest]!r}",
+        )
+        together: dict[bytes, list[int]] = {}
+        for column in range(seen.shape[1]):
+            together.setdefault(seen[:, column].tobytes(), []).append(column)
+        groups = []
+        for columns in together.values():
+            rows = seen[:, columns[0]]
+            index = faiss.IndexFlatL2(embeddings.shape[1])
+            index.add(np.ascontiguousarray(embeddings[rows], dtype=np.float32))
+            labels = benchmark.quality[np.ix_(rows, columns)]
+            groups.append((index, labels, [benchmark.models[column] for column in columns]))
+        return groups
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Average the labels of each prompt's nearest neighbours, [N, M]."""
+        queries = np.ascontiguousarray(self._check_width(embeddings), dtype=np.float32)
+        estimate = np.empty((len(queries), len(self.models_)))
+        for index, labels, models in self.groups_:
+            neighbours = index.search(queries, self.n_neighbours)[1]
+            places = [self.models_.index(model) for model in models]
+            # Eq. (4), one neighbour rank at a time so that [N, k, M] is never held.
+            estimate[:, places] = sum(labels[column] for column in neighbours.T) / self.n_neighbours
+        return estimate
+
+
+class KMeans(BaseRouter):
+    """UniRoute (K-means): mean quality within the cluster a prompt falls into (UniRoute Section 5.1).
+
+    Training prompts are clustered without labels; Psi(h), the error of a model in each cluster, is estimated on the
+    prompts the model is labelled on: Eqs. (11) and (12) with error = 1 - quality. The training models are
+    represented by their training labels (Appendix G.2), models added later by their validation labels.
+
+    Parameters
+    ----------
+    n_clusters
+        The paper's K.
+    seed
+        Of the K-means starts.
+    n_init
+        Starts, of which the best is kept (our reading; the paper names only the 300 iterations, Appendix H.2).
+    max_iter
+        Iterations at most.
+
+    Attributes
+    ----------
+    centroids_ : ndarray, [K, D]
+    psi_ : ndarray, [K, M]
+        Errors in [0, 1] for qualities in [0, 1]. On a cluster without a labelled prompt: the model's overall error.
+    counts_ : ndarray of int, [K, M]
+        Labelled prompts that each entry of `psi_` rests on.
+    """
+
+    dynamic = True
+
+    def __init__(self, n_clusters: int = 8, seed: int = 0, n_init: int = 10, max_iter: int = 300):
+        self.n_clusters = n_clusters
+        self.seed = seed
+        self.n_init = n_init
+        self.max_iter = max_iter
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Cluster the training prompts and represent the training models."""
+        from sklearn.cluster import KMeans as Clustering
+        from threadpoolctl import threadpool_limits
+
+        embeddings = self._check_fit(benchmark, embeddings)
+        check_count(self, "n_clusters", self.n_clusters, most=len(embeddings), of="training prompts")
+        check_count(self, "n_init", self.n_init)
+        check_count(self, "max_iter", self.max_iter)
+        clustering = Clustering(self.n_clusters, n_init=self.n_init, max_iter=self.max_iter, random_state=self.seed)
+        # With several threads the order in which their partial sums are added is not fixed, so the last bits vary.
+        with threadpool_limits(1):
+            clustering.fit(embeddings)
+        self._clustering = clustering
+        self.centroids_ = clustering.cluster_centers_
+        self.models_ = list(benchmark.models)
+        self.psi_, self.counts_ = self.represent(benchmark, embeddings)
+        return self
+
+    def assign(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the nearest centroid of each prompt, [N] of int: Phi of Eq. (11) as an index."""
+        embeddings = self._check_width(embeddings)
+        return self._clustering.predict(embeddings.astype(self.centroids_.dtype, copy=False))
+
+    def represent(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return Psi [K, M] of the benchmark's models from their labels on it, and the counts behind it [K, M].
+
+        Eq. (12). Changes nothing in the router; models that it does not know are welcome.
+        """
+        embeddings = self._check_add(benchmark, embeddings)
+        means, counts = group_means(benchmark.quality, self.assign(embeddings), self.n_clusters)
+        return 1.0 - means, counts
+
+    def add_models(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Represent the new models by their errors per cluster on these prompts."""
+        psi, counts = self.represent(benchmark, embeddings)
+        places = self._places(benchmark.models)
+        self.psi_ = with_columns(self.psi_, places, psi)
+        self.counts_ = with_columns(self.counts_, places, counts)
+        return self
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return 1 - Phi(x)^T Psi(h), [N, M]: Eq. (11)."""
+        cluster = self.assign(embeddings)
+        return 1.0 - self.psi_[cluster]
+
+
+def with_columns(old: np.ndarray, places: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Return `old` [..., M] with the columns `places` set to `new`, widened where they lie beyond M."""
+    width = max(old.shape[-1], int(places.max()) + 1)
+    wide = np.empty((*old.shape[:-1], width), dtype=old.dtype)
+    wide[..., : old.shape[-1]] = old
+    wide[..., places] = new
+    return wide
+
+
+def train_with_adam(
+    network: Any,
+    batch_loss: Callable[[Any], Any],
+    n: int,
+    *,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    generator: Any,
+    eps: float = 1e-8,
+    smallest_batch: int = 1,
+    after_epoch: Callable[[int], None] | None = None,
+    label: str = "training",
+) -> np.ndarray:
+    """Train a torch module with Adam on shuffled mini-batches, the same bit for bit for the same generator.
+
+    Parameters
+    ----------
+    network
+        Module to train in place.
+    batch_loss
+        Takes row indices [B] (LongTensor) and returns a scalar loss.
+    n
+        Number of training rows.
+    generator
+        torch.Generator that shuffles.
+    eps
+        Adam's epsilon (torch 1e-8, Keras 1e-7).
+    smallest_batch
+        A last batch smaller than this is merged into the one before (batch normalisation needs two rows).
+    after_epoch
+        Called with the epoch (from 0), the network in evaluation mode.
+
+    Returns
+    -------
+    ndarray, [epochs]
+        Mean batch loss of each epoch.
+    """
+    import torch
+
+    optimiser = torch.optim.Adam(network.parameters(), lr=lr, eps=eps)
+    losses = []
+    with one_torch_thread():
+        for epoch in progress(range(epochs), label=label, unit="epoch"):
+            network.train()
+            batches = list(torch.randperm(n, generator=generator).split(batch_size))
+            if len(batches) > 1 and len(batches[-1]) < smallest_batch:
+                batches[-2:] = [torch.cat(batches[-2:])]
+            total = 0.0
+            for rows in batches:
+                optimiser.zero_grad()
+                loss = batch_loss(rows)
+                loss.backward()
+                optimiser.step()
+                total += loss.item() * len(rows)
+            losses.append(total / n)
+            network.eval()
+            if after_epoch is not None:
+                after_epoch(epoch)
+    network.eval()
+    return np.array(losses)
+
+
+_torch_threads = threading.RLock()
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Run torch on one thread: these networks are tiny, and the thread count fixes the order of every sum.
+
+    The count is global to torch, hence the lock.
+    """
+    import torch
+
+    with _torch_threads:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def dense(fan_in: int, fan_out: int, generator: Any, *, bias: bool = True, glorot: bool = True) -> Any:
+    """Return a torch Linear layer initialised from `generator` alone (the global random state is not touched).
+
+    Glorot-uniform weights and zero bias, the Keras default; `glorot=False`: uniform within 1/sqrt(fan_in) for both,
+    the torch default.
+    """
+    import torch
+    from torch import nn
+
+    layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
+    with torch.no_grad():
+        if glorot:
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            if bias:
+                layer.bias.zero_()
+        else:
+            bound = fan_in**-0.5
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            if bias:
+                layer.bias.uniform_(-bound, bound, generator=generator)
+    return layer
+
+
+class _NetworkRouter(BaseRouter):
+    """A static router with one output a model, trained on labels (UniRoute Appendix G.2, "Clairvoyant").
+
+    Loss: cross-entropy of the sigmoid output against the label, which may be soft, over the observed cells. Where a
+    label lies outside [0, 1] cross-entropy has no meaning; the output is then linear and the loss the squared error
+    of labels standardised by their overall mean and deviation (our choice; the paper does not say what it does on
+    MixInstruct).
+    """
+
+    epochs: int
+    lr: float
+    batch_size: int
+    seed: int
+
+    def _network(self, width: int, n_models: int, generator: Any) -> Any:
+        raise NotImplementedError
+
+    def _check_parameters(self) -> None:
+        check_count(self, "epochs", self.epochs)
+        check_count(self, "batch_size", self.batch_size)
+        if not self.lr > 0:
+            raise UserError(f"{type(self).__name__}: lr is {self.lr!r}, expected a number > 0")
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, validation: Validation | None = None) -> Self:
+        """Train on the labels of `benchmark`.
+
+        Parameters
+        ----------
+        benchmark
+        embeddings : ndarray, [N, D]
+        validation : (benchmark, embeddings), optional
+            Keep the epoch whose deferral curve on these prompts has the largest area, with each model's mean cost
+            on them; of equals the first. The paper picks "the checkpoint that yielded the best quality metric on
+            the validation set" (G.2); that the metric is this area is our reading. Without it the last epoch is kept.
+
+        Raises
+        ------
+        UserError
+            As in `BaseRouter.fit`; and when a validation model has no price or is missing.
+        """
+        import torch
+
+        embeddings = self._check_fit(benchmark, embeddings)
+        self._check_parameters()
+        self.models_ = list(benchmark.models)
+        self._choose_output(benchmark.quality)
+        generator = torch.Generator().manual_seed(self.seed)
+        network = self._network(embeddings.shape[1], len(self.models_), generator)
+        self.network_ = network
+        keeper = _Keeper(self, validation) if validation is not None else None
+        self.loss_ = train_with_adam(
+            network,
+            self._batch_loss(benchmark.quality, embeddings),
+            len(embeddings),
+            epochs=self.epochs,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            generator=generator,
+            after_epoch=keeper,
+            label=type(self).__name__,
+        )
+        self.best_epoch_ = self.epochs - 1 if keeper is None else keeper.restore(network)
+        self.n_parameters_ = sum(p.numel() for p in network.parameters())
+        return self
+
+    def _batch_loss(self, quality: np.ndarray, embeddings: np.ndarray) -> Callable[[Any], Any]:
+        import torch
+        from torch.nn import functional
+
+        inputs = torch.tensor(embeddings, dtype=torch.float32)
+        seen = torch.tensor(~np.isnan(quality))
+        targets = torch.tensor((np.nan_to_num(quality) - self.shift_) / self.scale_, dtype=torch.float32)
+        binary = self.output_ == "probability"
+        cell_loss = functional.binary_cross_entropy_with_logits if binary else functional.mse_loss
+
+        def batch_loss(rows: Any) -> Any:
+            cells = cell_loss(self.network_(inputs[rows]), targets[rows], reduction="none")
+            mask = seen[rows]
+            # A batch without any label has loss 0 and moves nothing.
+            return (cells * mask).sum() / mask.sum().clamp(min=1)
+
+        return batch_loss
+
+    def _choose_output(self, quality: np.ndarray) -> None:
+        labels = quality[~np.isnan(quality)]
+        self.output_, self.shift_, self.scale_ = "probability", 0.0, 1.0
+        if labels.min() < 0 or labels.max() > 1:
+            self.output_, self.shift_, self.scale_ = "score", float(labels.mean()), float(labels.std()) or 1.0
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Run the network, [N, M]; within [0, 1] when the training labels were."""
+        import torch
+
+        inputs = torch.tensor(self._check_width(embeddings), dtype=torch.float32)
+        with torch.inference_mode(), one_torch_thread():
+            output = self.network_(inputs).to(torch.float64)
+            if self.output_ == "probability":
+                output = torch.sigmoid(output)
+        return output.numpy() * self.scale_ + self.shift_
+
+
+class _Keeper:
+    """Remembers the weights of the epoch with the largest area under the validation deferral curve."""
+
+    def __init__(self, router: _NetworkRouter, validation: Validation):
+        benchmark, self._embeddings = validation
+        self._router = router
+        self._benchmark = benchmark.subset(models=router.models_)
+        if self._benchmark.unpriced:
+            raise UserError(
+                f"{type(router).__name__}: validation needs a price for each model; {self._benchmark.unpriced[0]!r} "
+                "has none (benchmark.priced() leaves such models out)"
+            )
+        self._best = -np.inf
+        self._kept: tuple[int, dict[str, Any]] | None = None
+
+    def __call__(self, epoch: int) -> None:
+        from routebook.deferral import deferral_curve
+
+        estimate = self._router.predict_quality(self._embeddings)
+        area = deferral_curve(estimate, self._benchmark.quality, self._benchmark.mean_cost).area()
+        if self._kept is None or area > self._best:
+            self._best = area
+            self._kept = epoch, {name: value.clone() for name, value in self._router.network_.state_dict().items()}
+
+    def restore(self, network: Any) -> int:
+        """Put the best weights back and return their epoch."""
+        epoch, weights = self._kept
+        network.load_state_dict(weights)
+        return epoch
+
+
+class MLP(_NetworkRouter):
+    """A multi-layer perceptron on the embedding with one output a model (Hu et al., 2024b; UniRoute G.2).
+
+    Two hidden layers of 100 ReLU units, 10 epochs of Adam at 1e-3, batches of 64. Initialisation is torch's default
+    (the paper gives none).
+
+    Attributes
+    ----------
+    loss_ : ndarray, [epochs]
+    best_epoch_ : int
+        The epoch kept, from 0.
+    output_ : {"probability", "score"}
+        Sigmoid outputs, or linear ones where labels lie outside [0, 1].
+    n_parameters_ : int
+    """
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (100, 100),
+        epochs: int = 10,
+        lr: float = 1e-3,
+        batch_size: int = 64,
+        seed: int = 0,
+    ):
+        self.hidden = hidden
+        self.epochs = epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for units in self.hidden:
+            check_count(self, "hidden", units)
+
+    def _network(self, width: int, n_models: int, generator: Any) -> Any:
+        from torch import nn
+
+        layers: list[Any] = []
+        for units in self.hidden:
+            layers += [dense(width, units, generator, glorot=False), nn.ReLU()]
+            width = units
+        return nn.Sequential(*layers, dense(width, n_models, generator, glorot=False))
+
+
+class MatrixFactorization(_NetworkRouter):
+    """Scores A B phi(x) with A of rank d (UniRoute G.2; Ong et al., 2025): a linear router of limited rank.
+
+    The paper prints A [D, d], B [d, M] and the product A B phi(x), whose shapes need a transpose; read as
+    phi(x)^T A B, passed through a sigmoid. No bias, as printed. 10 epochs of Adam at 1e-3, batches of 64;
+    Glorot-uniform start (the paper gives none). Attributes as in `MLP`.
+
+    Parameters
+    ----------
+    rank
+        The intermediate dimension d.
+    """
+
+    def __init__(self, rank: int = 16, epochs: int = 10, lr: float = 1e-3, batch_size: int = 64, seed: int = 0):
+        self.rank = rank
+        self.epochs = epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_count(self, "rank", self.rank)
+
+    def _network(self, width: int, n_models: int, generator: Any) -> Any:
+        from torch import nn
+
+        return nn.Sequential(
+            dense(width, self.rank, generator, bias=False), dense(self.rank, n_models, generator, bias=False)
+        )

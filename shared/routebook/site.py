@@ -1,0 +1,198 @@
+"""From runs to a site: mirrors the prose beside the executed notebooks and builds it with Jupyter Book.
+
+Jupyter Book executes nothing here. Its cache does not see changes in imported code or data, so notebooks are run by
+`routebook.runs` when their digest changed, and this module only puts their outputs under the prose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from routebook import runs
+from routebook.errors import RunFailed, UserError
+from routebook.parameters import Profile
+
+SITE_STAMP = ".routebook-digest"
+ORIGIN_WORDS = {
+    "real": "real, published data",
+    "made": "data this project made (TinyPool)",
+    "simulated": "simulated data: no number here says anything about real LLMs",
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """One notebook of a build: its run, and whether it had to be executed."""
+
+    chapter: runs.Chapter
+    folder: Path
+    run: dict[str, Any]
+    executed: bool
+
+
+def build(
+    root: Path,
+    profile: Profile = "quick",
+    names: Iterable[str] | None = None,
+    fresh: bool = False,
+    say: Callable[[str], None] = print,
+) -> tuple[Path, list[Built]]:
+    """Run what changed, then build the site.
+
+    Parameters
+    ----------
+    names
+        Chapters to run again if they changed; the others keep their latest run, but every notebook needs one.
+    fresh
+        Run them even if nothing changed.
+    say
+        Receives one line a step.
+
+    Returns
+    -------
+    tuple of Path and list of Built
+        The site's folder, ``_build/html``, and its notebooks.
+
+    Raises
+    ------
+    RunFailed
+        When a notebook raises, or Jupyter Book finds anything to warn about.
+    """
+    from filelock import FileLock, Timeout
+
+    known = runs.chapters(root)
+    for name in names or ():
+        runs.chapter(name, root)
+    (root / "_build").mkdir(exist_ok=True)
+    runs.remove_leftovers(root / "_build")
+    try:
+        with FileLock(root / "_build" / ".build.lock", timeout=0):
+            built = [_run(c, profile, fresh, names is None or c.name in names, say) for c in known.values()]
+            return _build_site(root, built, say), built
+    except Timeout:
+        raise UserError("another `routebook build` is at work in this checkout; wait for it to end") from None
+
+
+def _run(chapter: runs.Chapter, profile: Profile, fresh: bool, wanted: bool, say: Callable[[str], None]) -> Built:
+    params = chapter.params.build({}, profile)
+    plan = runs.plan(chapter, params, check=False)
+    if runs.is_complete(plan.out, plan.digest) and not (fresh and wanted):
+        return Built(chapter, plan.out, _read_json(plan.out / runs.RUN_FILE), executed=False)
+    if not wanted:
+        earlier = latest_run(chapter)
+        if earlier is not None:
+            return Built(chapter, earlier, _read_json(earlier / runs.RUN_FILE), executed=False)
+        say(f"{chapter.name}: has no earlier run, so it is run too")
+    plan = runs.plan(chapter, params)
+    say(f"{chapter.name}: running on {plan.dataset} ({params.profile} profile)")
+    return Built(chapter, plan.out, runs.execute(plan), executed=True)
+
+
+def latest_run(chapter: runs.Chapter) -> Path | None:
+    """Return the folder of a chapter's most recent whole run, or None."""
+    files = (chapter.root / "_build" / "runs" / chapter.name).glob(f"*/{runs.RUN_FILE}")
+    newest = max(files, key=lambda path: path.stat().st_mtime, default=None)
+    return newest.parent if newest else None
+
+
+def _build_site(root: Path, built: list[Built], say: Callable[[str], None]) -> Path:
+    source, html = root / "_build" / "book", root / "_build" / "html"
+    fresh = runs.partial_path(source)
+    try:
+        mirror(root, built, fresh)
+        digest = _folder_digest(fresh)
+        runs.replace_folder(fresh, source)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    if (html / SITE_STAMP).is_file() and (html / SITE_STAMP).read_text() == digest:
+        say("site: nothing changed")
+        return html
+    site = runs.partial_path(root / "_build" / "site")
+    try:
+        _jupyter_book(root, source, site)
+        (site / "_build" / "html" / SITE_STAMP).write_text(digest)
+        runs.replace_folder(site / "_build" / "html", html)
+    finally:
+        shutil.rmtree(site, ignore_errors=True)
+    return html
+
+
+def _jupyter_book(root: Path, source: Path, site: Path) -> None:
+    log = root / "_build" / "site.log"
+    command = [sys.executable, "-m", "jupyter_book", "build", str(source), "--path-output", str(site)]
+    command += ["--all", "-W", "--keep-going", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    if done.returncode:
+        told = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
+        raise RunFailed("\n".join([*told[:20], f"Jupyter Book refused the book; its whole output is in {log}"]))
+
+
+def mirror(root: Path, built: list[Built], target: Path) -> None:
+    """Write the book as Jupyter Book reads it: prose, notebooks with outputs, pages made from ledgers and runs."""
+    from routebook import fragments
+
+    target.mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(root / name, target / name)
+    ignore = shutil.ignore_patterns("*.ipynb", "__pycache__")
+    shutil.copytree(root / "book", target / "book", ignore=ignore)
+    shutil.copytree(root / "book" / "_static", target / "_static")
+    generated = target / "_generated"
+    generated.mkdir()
+    for name, text in fragments.make_all(root, built).items():
+        (generated / f"{name}.md").write_text(text, encoding="utf-8")
+    for item in built:
+        place = target / item.chapter.notebook
+        place.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(merge(root / item.chapter.notebook, item.folder / "notebook.ipynb", item.run), place)
+    footer = fragments.prose_footer(built)
+    for page in (target / "book").glob("*.md"):
+        page.write_text(page.read_text(encoding="utf-8").rstrip() + "\n\n" + footer, encoding="utf-8")
+
+
+def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.NotebookNode:
+    """Return the source notebook with the outputs of its execution, a notice of its data tier and a footer.
+
+    Prose, tags and captions come from the source, so that changing them needs no rerun.
+    """
+    from routebook import fragments
+
+    notebook, ran = nbformat.read(source, 4), nbformat.read(executed, 4)
+    outputs = {cell.id: cell for cell in ran.cells}
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if cell.cell_type == "code":
+            cell.outputs = outputs[cell.id].outputs
+            cell.execution_count = outputs[cell.id].execution_count
+        if "parameters" in cell.metadata.get("tags", []):
+            cells += [c for c in ran.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    notebook.cells = [cells[0], nbformat.v4.new_markdown_cell(fragments.notice(run)), *cells[1:]]
+    notebook.cells.append(nbformat.v4.new_markdown_cell(fragments.notebook_footer(run)))
+    for place, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{place}"
+    return notebook
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _folder_digest(folder: Path) -> str:
+    h = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            h.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes() + b"\0")
+    return h.hexdigest()
