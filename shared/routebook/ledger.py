@@ -530,7 +530,7 @@ def evaluate(ledger: Ledger, results: Results | None) -> list[Verdict]:
     ------
     LedgerError
         When a claim that is not planned reads a result the run did not record, a planned one reads one it did, a
-        record lacks its unit or origin, or an arithmetic check cannot be found or fails to run.
+        record has no value, no provenance or a unit that does not convert, or a check cannot be found or run.
     """
     records = None if results is None else _by_id(ledger, results)
     return [_verdict(ledger, entry, claim, records) for entry, claim in ledger.claims]
@@ -659,13 +659,10 @@ def _checked(ledger: Ledger, claim: Claim, record: Mapping[str, Any]) -> dict[st
             f"{name} has dataset {record.get('dataset')!r} and origin {record.get('origin')!r}, "
             f"expected a dataset and one of {', '.join(ORIGINS)}"
         )
-    provenance = {"dataset": record["dataset"], "origin": record["origin"]}
-    return {
-        **numbers,
-        **provenance,
-        "complete": record.get("complete", True),
-        "absent": tuple(record.get("absent") or ()),
-    }
+    if not isinstance(record.get("complete"), bool):
+        raise LedgerError(f"{name} has complete {record.get('complete')!r}, expected true or false")
+    provenance = {field: record[field] for field in ("dataset", "origin", "complete")}
+    return {**numbers, **provenance, "absent": tuple(record.get("absent") or ())}
 
 
 def _scale(claimed: str, recorded: str, name: str) -> float:

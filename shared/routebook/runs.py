@@ -134,9 +134,17 @@ def digest_of(chapter: Chapter, params: ChapterParams, dataset: str, dataset_dig
     loaders = [datasets.loader_module(name) for name in ([dataset] if dataset != "all" else datasets.names())]
     modules = sources.notebook_modules(chapter.root / chapter.notebook, chapter.root)
     modules = {m for m in modules if not m.startswith("routebook.datasets.")} | set(loaders)
+    tables = {}
+    if chapter.is_replication:
+        # The ledger's checks are imported by name, and its statements and published cells are shown on the page.
+        folder = chapter.root / chapter.notebook.parent
+        modules |= {f"replications.{chapter.name}.{path.stem}" for path in folder.glob("*.py")}
+        files = [folder / "ledger.yaml", *sorted(folder.glob("published/*.csv"))]
+        tables = {path.name: path.read_text(encoding="utf-8") for path in files if path.is_file()}
     modules |= sources.closure(modules, chapter.root)
     content = {
         "code": sources.notebook_code(chapter.root / chapter.notebook),
+        "tables": tables,
         "parameters": params.model_dump(),
         "sources": sources.code_digest(modules, chapter.root),
         "dataset": [dataset, dataset_digest],
@@ -163,6 +171,9 @@ def plan(chapter: Chapter, params: ChapterParams, out: Path | None = None, *, ch
     """
     from routebook import datasets
 
+    asked = Path(os.path.abspath(out.expanduser())) if out else None  # noqa: PTH100 - keep symbolic links
+    if asked:
+        _check_out(asked)
     dataset = resolve_dataset(params)
     if dataset != "all":
         if check:
@@ -172,8 +183,7 @@ def plan(chapter: Chapter, params: ChapterParams, out: Path | None = None, *, ch
         present = [name for name in datasets.names() if datasets.status(name).present]
         dataset_digest = json.dumps({name: datasets.data_digest(name) for name in present})
     digest = digest_of(chapter, params, dataset, dataset_digest)
-    default = chapter.root / "_build" / "runs" / chapter.name / digest
-    folder = Path(os.path.abspath(out.expanduser())) if out else default  # noqa: PTH100 - keep symbolic links
+    folder = asked or chapter.root / "_build" / "runs" / chapter.name / digest
     _check_out(folder)
     return Plan(chapter, params, dataset, dataset_digest, digest, folder)
 

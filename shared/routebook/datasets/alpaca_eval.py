@@ -43,15 +43,16 @@ def load(card: Card, place: Place, *, adversarial: str = "keep", responses: bool
     if len(wins) != len(ids) or not ids.isin(wins.index).all():
         raise DataError(f"{card.name}: {WINS} and {INSTRUCTIONS} hold different instruction_ids; copy both files again")
     models = card.file(WINS).models
+    quality = matrix(wins.loc[ids], models)
     benchmark = RoutingBenchmark(
         name=card.name,
         prompts=frame["instruction"].astype(str).tolist(),
         tasks=frame["dataset"].to_numpy(dtype=str),
         models=models,
-        quality=matrix(wins.loc[ids], models),
+        quality=quality,
         cost=parameter_cost(models, len(ids)),
         cost_unit=card.cost_unit,
-        responses=_outputs(card, tables[OUTPUTS], ids, models) if responses else None,
+        responses=_outputs(card, tables[OUTPUTS], ids, models, ~np.isnan(quality)) if responses else None,
         origin=card.origin,
         quality_kind=card.quality.kind,
         ids=ids.astype(str).to_numpy(dtype=str),
@@ -69,14 +70,18 @@ def _remarks(adversarial: str) -> list[str]:
     return [first, f"{BASELINE} is the baseline the others are compared with: 0.5 throughout"]
 
 
-def _outputs(card: Card, outputs: pd.DataFrame, ids: pd.Series, models: list[str]) -> np.ndarray:
-    """Return the models' outputs, [N, M]."""
+def _outputs(
+    card: Card, outputs: pd.DataFrame, ids: pd.Series, models: list[str], judged: np.ndarray
+) -> np.ndarray:
+    """Return the models' outputs, [N, M]; None where there is none, which only an unjudged cell may be."""
     table = outputs.pivot(index="instruction_id", columns="model", values="output").reindex(index=ids, columns=models)
     empty = table.isna().to_numpy()
-    if empty.any():
-        row, column = np.argwhere(empty)[0]
+    if (empty & judged).any():
+        row, column = np.argwhere(empty & judged)[0]
         raise DataError(
             f"{card.name}: {OUTPUTS} has no output of {models[column]!r} for instruction {ids.iloc[row]} "
-            f"({int(empty.sum())} such cells); copy the file again"
+            f"({int((empty & judged).sum())} such cells); copy the file again"
         )
-    return table.to_numpy(dtype=object)
+    texts = table.to_numpy(dtype=object)
+    texts[empty] = None
+    return texts

@@ -23,7 +23,8 @@ SCORES = "routerbench_0shot_scores.csv.gz"
 RESPONSES = "routerbench_0shot_responses.parquet"
 LEAKAGE = ("remove", "keep")
 
-# The source datasets the RouterBench paper names, by the eval_name prefixes the public frame uses for them.
+# The public sets RouterBench is built on, by the eval_name prefixes its frame uses for them (MT-Bench's is a guess:
+# no prompt of it was seen). The full frame also holds small sets of its makers' own, which are not listed.
 SOURCES = {
     "mmlu": ("mmlu",),
     "hellaswag": ("hellaswag",),
@@ -89,7 +90,7 @@ def load(
 
 
 def absent_sources(tasks: np.ndarray) -> tuple[str, ...]:
-    """Return the source datasets the RouterBench paper names of which no prompt is here."""
+    """Return the public sets RouterBench is built on of which no prompt is here."""
     present = set(tasks.tolist())
     return tuple(
         source for source, prefixes in SOURCES.items() if not any(task.startswith(prefixes) for task in present)

@@ -1,4 +1,4 @@
-"""RouterDC's own data (Chen et al., 2024): 7 open LLMs with soft scores on nine source datasets."""
+"""RouterDC's own data (Chen et al., 2024): 7 open LLMs with soft scores on ten source datasets."""
 
 from __future__ import annotations
 
