@@ -7,7 +7,7 @@ in the paper; both are parameters, so that a test can change a number and see th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from routebook.ledger import Cell, Check, read_cells
 Table = Mapping[tuple[str, str], Cell]
 Tables = Mapping[str, Table]
 
-_HALF_DIGIT = 1e-9
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -373,10 +373,10 @@ def excess_risk_bound(stated: Stated = STATED) -> Check:
     worst = example.excess_risk / example.discrepancy
     return _check(
         {
-            f"bound with factor {stated.bound_factor:g} for hard clusters": hard <= stated.bound_factor + _HALF_DIGIT,
+            f"bound with factor {stated.bound_factor:g} for hard clusters": hard <= stated.bound_factor + _ROUNDING,
             f"bound with factor {stated.bound_factor:g} for overlapping components": max(soft, worst)
-            <= stated.bound_factor + _HALF_DIGIT,
-            "bound with factor 2, as proved": max(hard, soft, worst) <= 2 + _HALF_DIGIT,
+            <= stated.bound_factor + _ROUNDING,
+            "bound with factor 2, as proved": max(hard, soft, worst) <= 2 + _ROUNDING,
         },
         found=f"excess risk up to {max(hard, soft, worst):.2f} times E[max Δ]: {example.excess_risk:.3f} against "
         f"{example.discrepancy:.3f} on two prompts",
@@ -393,9 +393,10 @@ def mixture_weights(stated: Stated = STATED) -> Check:
         weights = problem.component
         if stated.component_weights == "prior":
             weights = np.broadcast_to(problem.prior, weights.shape)
-        errors.append(np.abs(np.einsum("xk,xkn->xn", weights, problem.error) - problem.prompt_error).max())
+        mean = np.einsum("xk,xkn->xn", weights, problem.error)
+        errors.append(float(np.abs(mean - problem.prompt_error).max()))
     return Check(
-        ok=max(errors) < _HALF_DIGIT,
+        ok=max(errors) < _ROUNDING,
         found=f"off by up to {max(errors):.2f}",
         expected="off by 0",
         detail=f"{len(errors)} random mixtures; with P(z = k | x) in place of π_k the step, and Lemma C.3, hold",
@@ -565,23 +566,3 @@ def arena_quality_neutral_cost(tables: Tables | None = None) -> Check:
         f"({areas['K-NN']:.3f}, {areas['Pareto-random router']:.3f}) "
         f"although its peak is {'higher' if peaks['K-NN'] > peaks['Pareto-random router'] else 'no higher'}",
     )
-
-
-CHECKS: tuple[Callable[[], Check], ...] = (
-    sizes,
-    significant_gains,
-    stars_without_reference,
-    two_sigma,
-    favourable_to_li,
-    static_against_dynamic,
-    static_setting,
-    grids,
-    excess_risk_bound,
-    mixture_weights,
-    cost_monotone,
-    budget_range,
-    hull_membership,
-    neighbour_density,
-    matfac_shapes,
-    arena_quality_neutral_cost,
-)

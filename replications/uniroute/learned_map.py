@@ -9,7 +9,8 @@ import numpy as np
 
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError
-from routebook.routers import BaseRouter, KMeans, check_count, dense, one_torch_thread, train_with_adam, with_columns
+from routebook.routers import BaseRouter, KMeans, check_count, dense, train_with_adam, with_columns
+from routebook.threads import one_torch_thread
 
 ARCHITECTURES = ("F.3", "linear")
 # Keras defaults, since the paper says "we use Keras" and names no other value: our reading.

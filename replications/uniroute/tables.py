@@ -26,6 +26,7 @@ COMPARED = (
     ("k-means", "dataset-oracle"),
     ("learned-map", "dataset-oracle"),
 )
+UNITS = {"area": "normalised area", "qnc": "fraction", "peak": "quality"}
 # Our method to its row in the paper's tables.
 PUBLISHED_ROWS = {
     "zero-router": "ZeroRouter",

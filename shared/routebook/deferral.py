@@ -391,7 +391,7 @@ def _normalised_area(x, y, low: float, high: float, interpolation: Interpolation
         return float(y.max())
     if left == "nan" and x[0] - low > _ROUNDING * high:
         return float("nan")
-    return _integral(x, y, low, high, interpolation) / (high - low)
+    return float(_integral(x, y, low, high, interpolation) / (high - low))
 
 
 def _first_cost(x: np.ndarray, y: np.ndarray, quality: float, interpolation: Interpolation) -> float:
@@ -671,7 +671,7 @@ def _rising_envelopes(curves: Curves) -> list[tuple[np.ndarray, np.ndarray]]:
     for curve in _as_list(curves):
         x, y = concave_envelope(*curve.points)
         if len(x) == 0:
-            raise UserError("AIQ needs observed answers, but a curve has none; score the routed answers first")
+            raise UserError("AIQ needs observed answers, but a curve has none; give the quality of the routed answers")
         stop = int(np.argmax(y)) + 1
         envelopes.append((x[:stop], y[:stop]))
     return envelopes
@@ -727,7 +727,7 @@ def _swept(curve: DeferralCurve, lambdas) -> tuple[np.ndarray, np.ndarray]:
     cost, quality = curve.at_lambda(np.atleast_1d(np.asarray(lambdas, dtype=float)))
     known = ~np.isnan(quality)
     if not known.any():
-        raise UserError("a curve has no observed answer at any of the lambdas; score the routed answers first")
+        raise UserError("a curve has no observed answer at any of the lambdas; give the quality of the routed answers")
     return cost[known], quality[known]
 
 

@@ -18,8 +18,10 @@ import logging
 import os
 import re
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +34,7 @@ from routebook.benchmark import RoutingBenchmark
 from routebook.errors import DataError, UserError
 from routebook.paths import cache_dir
 from routebook.progress import progress
+from routebook.threads import one_torch_thread
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +94,19 @@ class Encoder:
         """Encode prompts without looking at the cache, [N, D] float32; see `embed` for the errors."""
         model = _load(self, self.fingerprint)
         texts = [_never_empty(text, model.tokenizer) for text in prompts]
-        with _available_cores():
-            vectors = model.encode(texts, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
-        vectors = np.asarray(vectors, dtype=np.float32)
+
+        def run(part: slice) -> np.ndarray:
+            # The progress bar is drawn by `embed`.
+            return model.encode(texts[part], batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
+
+        # One thread a text, not several threads on each: torch's own threads wait for one another at every layer,
+        # which costs more than it gains on short texts, and tenfold when the machine has other work.
+        workers = max(1, min(_cores(), len(texts) // batch_size))
+        with one_torch_thread(), ThreadPoolExecutor(workers) as pool:
+            parts = list(pool.map(run, [slice(place, None, workers) for place in range(workers)]))
+        vectors = np.empty((len(texts), parts[0].shape[1]), dtype=np.float32)
+        for place, part in enumerate(parts):
+            vectors[place::workers] = part
         broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(broken):
             raise DataError(
@@ -126,7 +139,7 @@ def encoder(name: str | Encoder, *, max_seq_length: int | None = None) -> Encode
     if name == "minilm":
         return Encoder(name, str(minilm_folder()), "wheel", max_seq_length=max_seq_length)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
             raise UserError(
                 f"encoder: the folder {name!r} holds neither modules.json nor config.json, so it is no model; "
@@ -157,8 +170,8 @@ def embed(
         A name (see the function `encoder`) or an `Encoder`.
     batch_size
         Prompts encoded at a time. With 1, the default, a prompt's vector is the same bit for bit whatever was
-        encoded before or beside it; a larger batch pads prompts to one length and is faster on short ones, but the
-        last bits (about 1e-7) then depend on the batch. Both kinds are cached apart.
+        encoded before or beside it and however many cores there are; a larger batch pads prompts to one length and
+        is faster on short ones, but the last bits (about 1e-7) then depend on the batch. Both kinds are cached apart.
     cache
         Whether to read and write the cache in `cache_dir()/embeddings`.
 
@@ -434,14 +447,22 @@ def _load(encoder: Encoder, fingerprint: str) -> Any:
         tokenizer.pad_token = tokenizer.eos_token
     if encoder.max_seq_length is not None:
         model.max_seq_length = encoder.max_seq_length
+    # A tokenizer keeps its padding and truncation in itself and must not be used by two threads at once.
+    lock, preprocess = threading.Lock(), model.preprocess
+
+    def preprocess_alone(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return preprocess(*args, **kwargs)
+
+    model.preprocess = preprocess_alone
     return model.eval().to(torch.float32)
 
 
 def _never_empty(text: str, tokenizer: Any) -> str:
-    """Stand in the end-of-text token for a blank text that has no token at all (GPT-2), which no model can embed."""
+    """Stand in an end token for a blank text that has no token at all (GPT-2), which no model can embed."""
     if text.strip() or tokenizer(text)["input_ids"]:
         return text
-    return tokenizer.eos_token or text
+    return tokenizer.eos_token or tokenizer.sep_token or tokenizer.unk_token or text
 
 
 def _has_modules(encoder: Encoder, commit: str | None) -> bool:
@@ -452,15 +473,6 @@ def _has_modules(encoder: Encoder, commit: str | None) -> bool:
     return isinstance(try_to_load_from_cache(encoder.source, "modules.json", revision=commit), str)
 
 
-@contextlib.contextmanager
-def _available_cores() -> Iterator[None]:
-    """Give torch the cores this process may use (containers often allow fewer than the machine has), then undo it."""
-    import torch
-
-    before = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(min(cores, 8))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _cores() -> int:
+    """Cores this process may use; containers often allow fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

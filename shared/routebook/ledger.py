@@ -738,7 +738,7 @@ def judge_value(
     (verdict, reason)
     """
     distance = 0.0 if ours == published else abs(ours - published)
-    text = f"{distance:.3g} from the published number, tolerance {tolerance:g}"
+    text = f"{distance:.3g} from {published:g}, tolerance {tolerance:g}"
     if distance <= tolerance + _ROUNDING:
         return "reproduced", text
     if interval is not None:

@@ -9,11 +9,9 @@ Learned attributes end in `_`; `fit` returns self; parameters are checked in `fi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import inspect
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -21,6 +19,7 @@ import numpy as np
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError, suggest
 from routebook.progress import progress
+from routebook.threads import one_torch_thread
 
 Validation = tuple[RoutingBenchmark, np.ndarray]
 
@@ -644,26 +643,6 @@ def train_with_adam(
                 after_epoch(epoch)
     network.eval()
     return np.array(losses)
-
-
-_torch_threads = threading.RLock()
-
-
-@contextlib.contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Run torch on one thread: these networks are tiny, and the thread count fixes the order of every sum.
-
-    The count is global to torch, hence the lock.
-    """
-    import torch
-
-    with _torch_threads:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
 
 def dense(fan_in: int, fan_out: int, generator: Any, *, bias: bool = True, glorot: bool = True) -> Any:

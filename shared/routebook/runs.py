@@ -248,6 +248,8 @@ def _execute_notebook(plan: Plan, partial: Path) -> None:
                 cwd=source.parent,
                 progress_bar=not quiet(),
                 log_output=False,
+                # ipykernel warns of unencrypted local sockets at every start; nothing else is at that level.
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],
             )
         except PapermillExecutionError as error:
             kept = plan.out.with_name(plan.out.name + ".failed.ipynb")

@@ -302,7 +302,7 @@ def test_a_quality_neutral_cost_never_reached_is_infinite_and_survives_json(tmp_
         ({"tolerance": None}, "entries.table-1.claims.area-a: a claim of kind value needs 'tolerance'"),
         ({"tolerance": 0}, "entries.table-1.claims.area-a.tolerance"),
         ({"tolerance": "wide"}, "entries.table-1.claims.area-a.tolerance"),
-        ({"tolerence": 0.1}, "entries.table-1.claims.area-a.tolerence: Extra inputs are not permitted"),
+        ({"tolerances": 0.1}, "entries.table-1.claims.area-a.tolerances: Extra inputs are not permitted"),
         ({"reason": None}, "needs 'reason'"),
         ({"needs": None}, "needs 'needs'"),
         ({"written": None}, "entries.table-1.claims.area-a.written: Field required"),
