@@ -14,8 +14,8 @@ from replications.uniroute.params import UniRouteParams
 from replications.uniroute.trials import Trial, draw_split
 from routebook import routers
 from routebook.benchmark import RoutingBenchmark
-from routebook.deferral import DeferralCurve, deferral_curve, mean_curve
-from routebook.significance import mean_interval
+from routebook.deferral import DeferralCurve, deferral_curve, interpolate
+from routebook.significance import Estimate, mean_interval
 
 
 def at_mean_cost(benchmark: RoutingBenchmark) -> RoutingBenchmark:
@@ -89,30 +89,27 @@ def open_choices(
     bounds = {
         name: mean_interval(np.array(v)) for name, v in (("cost", per_prompt), ("map", linear_map), ("step", step))
     }
-    return numbers, _table(effects, bounds, benchmark)
+    return numbers, _table(effects, bounds)
 
 
 def qnc_of_mean_curve(curves: Sequence[DeferralCurve]) -> float:
-    """Return the QNC read off the mean curve, as "derived from these curves" (Appendix G.3) can be understood.
+    """Return the QNC read off the mean curve, one reading of "derived from these curves" (Appendix G.3).
 
-    The mean curve runs over relative cost; the reference is the mean quality and mean relative cost of each trial's
-    most accurate unseen LLM. Never matched counts as 1.
+    Each trial's curve is taken over cost as a share of its most accurate unseen LLM's cost; the curves are averaged,
+    and the QNC is the smallest share at which their mean matches the mean quality of those LLMs. A budget that only
+    some trials can meet is skipped; a match never made counts as 1.
     """
-    grid = np.linspace(0, 1, 2001)
-    mean = mean_curve(curves, grid).quality
-    best = [int(np.argmax(c.model_quality)) for c in curves]
-    quality = np.mean([c.model_quality[b] for c, b in zip(curves, best, strict=True)])
-    cost = np.mean([_relative(c, c.model_cost[b]) for c, b in zip(curves, best, strict=True)])
-    reached = np.flatnonzero(mean >= quality)
-    return min(float(grid[reached[0]] / cost), 1.0) if len(reached) and cost > 0 else 1.0
+    best = [curve.best_model for curve in curves]
+    unit = [curve.model_cost[b] for curve, b in zip(curves, best, strict=True)]
+    lowest = max(curve.points[0][0] / u for curve, u in zip(curves, unit, strict=True))
+    share = np.linspace(min(lowest, 1.0), 1.0, 2001)
+    mean = np.mean([interpolate(curve, share * u) for curve, u in zip(curves, unit, strict=True)], axis=0)
+    wanted = np.mean([curve.model_quality[b] for curve, b in zip(curves, best, strict=True)])
+    reached = np.flatnonzero(mean >= wanted)
+    return float(share[reached[0]]) if len(reached) else 1.0
 
 
-def _relative(curve: DeferralCurve, cost: float) -> float:
-    low, high = curve.model_cost.min(), curve.model_cost.max()
-    return (cost - low) / (high - low)
-
-
-def _table(effects: dict[str, float], bounds: dict, benchmark: RoutingBenchmark) -> pd.DataFrame:
+def _table(effects: dict[str, float], bounds: dict[str, Estimate]) -> pd.DataFrame:
     def moved(name: str, bound: str) -> str:
         interval = bounds[bound]
         return f"area {effects[name]:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"

@@ -42,9 +42,10 @@ def load(card: Card, place: Place, *, prompts: str = "with-text") -> RoutingBenc
     prices = tables[PRICES].set_index("model")["usd_per_million_tokens"]
     for model in models:
         if model not in prices.index:
+            near = suggest(model, [name for name in prices.index if name not in models])
             raise DataError(
-                f"{card.name}: {PRICES} has no price for {model!r}{suggest(model, prices.index)}; a missing price is "
-                f"never taken for 0: add a row for it"
+                f"{card.name}: {PRICES} has no price for {model!r}{near or ';'} a missing price is never taken for 0: "
+                f"add a row for it"
             )
     return RoutingBenchmark(
         name=card.name,
