@@ -79,7 +79,10 @@ def draw_split(benchmark: RoutingBenchmark, params: UniRouteParams, trial: int) 
     order = rng.permutation(len(benchmark.models))
     seen = [benchmark.models[i] for i in sorted(order[:n_seen])]
     unseen = [benchmark.models[i] for i in sorted(order[n_seen:])]
-    return Split(parts["train"], parts["validation"], parts["test"], seen, unseen)
+    # A prompt no unseen LLM was observed on says nothing about routing among them.
+    columns = benchmark.model_columns(unseen)
+    test = parts["test"][~np.isnan(benchmark.quality[np.ix_(parts["test"], columns)]).all(axis=1)]
+    return Split(parts["train"], parts["validation"], test, seen, unseen)
 
 
 def run_trials(benchmark: RoutingBenchmark, embeddings: np.ndarray, params: UniRouteParams) -> list[Trial]:

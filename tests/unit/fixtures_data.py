@@ -173,7 +173,11 @@ def write_routerdc(root: Path, card_name: str = "routerdc", gsm_questions: list[
     file = card.file("routerdc_7llm.csv.gz")
     gsm = gsm_questions or ["How many hats?", "How many coats?"]
     rows = [("MATH_prealgebra", "ood", "A ood question"), ("mmlu", "train", "A shared question")]
-    rows += [("mmlu", "test", "A shared question"), ("mmlu", "test", "Another question"), ("gsm8k", "train", "Old hats?")]
+    rows += [
+        ("mmlu", "test", "A shared question"),
+        ("mmlu", "test", "Another question"),
+        ("gsm8k", "train", "Old hats?"),
+    ]
     rows += [("gsm8k", "test", question) for question in gsm]
     frame = full_frame(
         file,

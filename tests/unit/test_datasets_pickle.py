@@ -62,7 +62,9 @@ OLDER_NAMES = {
 }
 
 
-@pytest.mark.parametrize("block", [b"cpandas.core.internals.blocks\nnew_block\n", b"cpandas._libs.internals\n_unpickle_block\n"])
+@pytest.mark.parametrize(
+    "block", [b"cpandas.core.internals.blocks\nnew_block\n", b"cpandas._libs.internals\n_unpickle_block\n"]
+)
 def test_names_of_older_pandas_load(block):
     data = pickle.dumps(FRAMES["objects"], 2)
     for now, then in {**OLDER_NAMES, b"cpandas._libs.internals\n_unpickle_block\n": block}.items():
@@ -123,7 +125,7 @@ def _attacks(marker: Path) -> dict[str, bytes]:
         "subprocess": pickle.dumps(Reduces(subprocess.call, ["touch", str(marker)])),
         "open": pickle.dumps(Reduces(open, str(marker), "w")),
         "partial": pickle.dumps(Reduces(functools.partial, os.system, touch)),
-        "getattr": pickle.dumps(Reduces(getattr, os, "system")) if False else b"\x80\x02cbuiltins\ngetattr\n.",
+        "getattr": b"\x80\x02cbuiltins\ngetattr\n(cpandas\nDataFrame\n" + text("eval") + b"tR.",
         "pandas.eval": b"\x80\x02cpandas\neval\n(" + text(f"@__import__('os').system('{touch}')") + b"tR.",
         "pandas.read_pickle": b"\x80\x02cpandas\nread_pickle\n(" + text(str(marker)) + b"tR.",
         "numpy.load": b"\x80\x02cnumpy\nload\n(" + text(str(marker)) + b"tR.",

@@ -102,7 +102,9 @@ def test_malformed_prompt_cells(data, cell):
     frame = read(data, file)
     frame.loc[3, "prompt"] = cell
     write(data, file, frame)
-    with pytest.raises(DataError, match=r"sample_id arc-challenge.test.2: prompt is .*expected the text of a Python list"):
+    with pytest.raises(
+        DataError, match=r"sample_id arc-challenge.test.2: prompt is .*expected the text of a Python list"
+    ):
         datasets.load("routerbench")
 
 

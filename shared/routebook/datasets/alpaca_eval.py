@@ -70,9 +70,7 @@ def _remarks(adversarial: str) -> list[str]:
     return [first, f"{BASELINE} is the baseline the others are compared with: 0.5 throughout"]
 
 
-def _outputs(
-    card: Card, outputs: pd.DataFrame, ids: pd.Series, models: list[str], judged: np.ndarray
-) -> np.ndarray:
+def _outputs(card: Card, outputs: pd.DataFrame, ids: pd.Series, models: list[str], judged: np.ndarray) -> np.ndarray:
     """Return the models' outputs, [N, M]; None where there is none, which only an unjudged cell may be."""
     table = outputs.pivot(index="instruction_id", columns="model", values="output").reindex(index=ids, columns=models)
     empty = table.isna().to_numpy()

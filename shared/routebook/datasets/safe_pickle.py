@@ -129,6 +129,11 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    # How protocol 2 writes b"", the buffer of an empty column.
+    return b""
+
+
 def _bytearray(content: Any = b"", encoding: str = "latin-1") -> bytearray:
     return bytearray(_latin1(content, encoding) if isinstance(content, str) else bytes(memoryview(content)))
 
@@ -176,6 +181,8 @@ _OWN: dict[tuple[str, str], Callable] = {
     ("numpy._core.multiarray", "_reconstruct"): _new_array,
     ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"): _new_strings,
     ("_codecs", "encode"): _latin1,
+    ("builtins", "bytes"): _no_bytes,
+    ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "bytearray"): _bytearray,
     ("__builtin__", "bytearray"): _bytearray,
     ("pyarrow.lib", "type_for_alias"): _arrow_type,
