@@ -143,9 +143,12 @@ def run_trial(benchmark: RoutingBenchmark, embeddings: np.ndarray, params: UniRo
 def metrics_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return one row a trial and method with its metrics.
 
-    Columns: trial, method, area (NaN for methods that are a single point), qnc (share of the most accurate unseen
-    LLM's cost, capped at 1: who cannot match it falls back on it), reached (whether it was matched), peak, cost_at_peak
-    (share of the dearest unseen LLM's cost).
+    Columns: trial, method, area (NaN for a method that is a single point and so has no curve), qnc (share of the most
+    accurate unseen LLM's cost, capped at 1: who cannot match it falls back on it), reached (whether it was matched),
+    peak, cost_at_peak (share of the dearest unseen LLM's cost).
+
+    The oracle never picks an LLM that was not observed on a prompt, so where the cheapest was not, its curve starts a
+    little above the cheapest LLM's cost; its quality there is held.
     """
     rows = []
     for number, trial in enumerate(trials):
@@ -155,7 +158,7 @@ def metrics_frame(trials: Sequence[Trial]) -> pd.DataFrame:
                 {
                     "trial": number,
                     "method": method,
-                    "area": curve.area(),
+                    "area": curve.area(left="flat") if len(curve) > 1 else np.nan,
                     "qnc": min(qnc, 1.0),
                     "reached": bool(np.isfinite(qnc)),
                     "peak": curve.peak,

@@ -13,6 +13,8 @@ from routebook.errors import DataError, UserError, suggest
 
 Origin = Literal["real", "made", "simulated"]
 ORIGINS: tuple[Origin, ...] = ("real", "made", "simulated")
+QualityKind = Literal["binary", "soft"]
+QUALITY_KINDS: tuple[QualityKind, ...] = ("binary", "soft")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,7 @@ class RoutingBenchmark:
     split: np.ndarray | None = None
     responses: np.ndarray | None = None
     origin: Origin = "real"
-    quality_kind: Literal["binary", "soft"] = "binary"
+    quality_kind: QualityKind = "binary"
     ids: np.ndarray | None = None
     embeddings: np.ndarray | None = None
     absent: tuple[str, ...] = ()
@@ -85,6 +87,10 @@ class RoutingBenchmark:
         set_("ids", ids)
         if self.split is not None:
             set_("split", np.asarray(self.split, dtype=str))
+        if self.responses is not None:
+            set_("responses", np.asarray(self.responses, dtype=object))
+        if self.embeddings is not None:
+            set_("embeddings", np.asarray(self.embeddings))
         self._check_shapes(n, m)
         self._check_values()
 
@@ -110,6 +116,9 @@ class RoutingBenchmark:
             raise DataError(f"{self.name}: model {twice[0]!r} occurs twice in the pool")
         if self.origin not in ORIGINS:
             raise DataError(f"{self.name}: origin is {self.origin!r}, expected one of {', '.join(ORIGINS)}")
+        if self.quality_kind not in QUALITY_KINDS:
+            kinds = ", ".join(QUALITY_KINDS)
+            raise DataError(f"{self.name}: quality_kind is {self.quality_kind!r}, expected one of {kinds}")
 
     def _check_values(self) -> None:
         if np.isinf(self.quality).any():
@@ -170,7 +179,11 @@ class RoutingBenchmark:
         """Return the benchmark on some prompts (indices or mask) and some models (names), in the order given."""
         rows = np.arange(len(self)) if prompts is None else np.asarray(prompts)
         if rows.dtype == bool:
+            if rows.shape != (len(self),):
+                raise UserError(f"{self.name}: the mask has shape {rows.shape}, expected ({len(self)},)")
             rows = np.flatnonzero(rows)
+        elif not rows.size:
+            rows = rows.astype(int)
         columns = np.arange(len(self.models)) if models is None else self.model_columns(models)
         cells = np.ix_(rows, columns)
         return replace(
@@ -234,6 +247,8 @@ class RoutingBenchmark:
         dict of str to ndarray of int
             Row indices of each part. A part exceeds its size by at most one group less one prompt.
         """
+        if sum(size < 0 for size in sizes.values()) > 1:
+            raise UserError(f"{self.name}: only one part of a split can take what is left (size -1); found {sizes}")
         groups = self.question_groups()
         if sum(size for size in sizes.values() if size > 0) > len(self):
             wanted = ", ".join(f"{part} {size}" for part, size in sizes.items() if size > 0)

@@ -82,6 +82,8 @@ def run(chapter: str, parameters: tuple[str, ...], profile: Any, dataset: str | 
 
     texts = _pairs(parameters)
     if dataset is not None:
+        if texts.get("dataset", dataset) != dataset:
+            raise UserError(f"--dataset {dataset} and -p dataset={texts['dataset']} disagree; give one of them")
         texts["dataset"] = dataset
     found = runs.chapter(chapter)
     plan = runs.plan(found, found.params.parse(texts, profile), out)
@@ -166,12 +168,13 @@ def data_check(dataset: str) -> None:
 @data.command("pull")
 @click.argument("dataset")
 @click.option("--revision", help="Commit, branch or tag of the hub repository [its newest commit, which is recorded].")
+@click.option("--variant", help="Which of several published forms (see the dataset's card), for example 5shot.")
 @click.option("--prices", type=click.Path(path_type=Path), help="CSV of prices per million tokens (SPROUT).")
-def data_pull(dataset: str, revision: str | None, prices: Path | None) -> None:
+def data_pull(dataset: str, revision: str | None, variant: str | None, prices: Path | None) -> None:
     """Fetch a DATASET's public release from its hub and convert it to a safe columnar format."""
     from routebook.datasets.pull import pull
 
-    where = pull(dataset, revision=revision, **({"prices": prices} if prices else {}))
+    where = pull(dataset, revision=revision, variant=variant, prices=prices)
     click.echo(f"{dataset}: in {where}")
 
 
@@ -203,6 +206,10 @@ def main() -> None:
         _fail(error.format_message(), 2)
     except RunFailed as error:
         _fail(str(error), 1)
+    except BrokenPipeError:
+        # The reader (`| head`) has gone: what is left to print at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; nothing half-written was kept", 130)
 

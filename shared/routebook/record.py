@@ -70,7 +70,8 @@ class Record:
             The value as a plain Python float (NumPy scalars render as nothing when glued).
         """
         number = _plain(value)
-        self._add({"id": id, "value": number, "low": _plain(low), "high": _plain(high), "n": n, "unit": unit})
+        bounds = {"low": _plain(low), "high": _plain(high)}
+        self._add({"id": id, "value": number, **bounds, "n": None if n is None else int(n), "unit": unit})
         _glue(id, number)
         for suffix, bound in (("low", low), ("high", high)):
             if bound is not None:

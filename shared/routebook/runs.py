@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import datetime
+import errno
 import hashlib
 import importlib
 import json
@@ -10,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,7 +127,8 @@ def resolve_dataset(params: ChapterParams) -> str:
         return "all"
     wanted = getattr(params, "dataset", "auto")
     if wanted == "auto":
-        return next(name for name in params.DATASETS if datasets.status(name).present)
+        present = (name for name in params.DATASETS if datasets.status(name).present)
+        return next(present, params.DATASETS[-1])
     return wanted
 
 
@@ -171,9 +176,7 @@ def plan(chapter: Chapter, params: ChapterParams, out: Path | None = None, *, ch
     """
     from routebook import datasets
 
-    asked = Path(os.path.abspath(out.expanduser())) if out else None  # noqa: PTH100 - keep symbolic links
-    if asked:
-        _check_out(asked)
+    asked = None if out is None else _asked_folder(out)
     dataset = resolve_dataset(params)
     if dataset != "all":
         if check:
@@ -188,22 +191,44 @@ def plan(chapter: Chapter, params: ChapterParams, out: Path | None = None, *, ch
     return Plan(chapter, params, dataset, dataset_digest, digest, folder)
 
 
+def _asked_folder(out: Path) -> Path:
+    """Return the folder that `--out` names, links followed; a name no folder can have raises UserError."""
+    try:
+        folder = out.expanduser().resolve()
+        _check_out(folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--out: {out} cannot be used: {reason}; name another folder with --out") from None
+    return folder
+
+
 def _check_out(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected a folder that is new, empty or an earlier run's")
-    if out.is_dir() and any(out.iterdir()) and not (out / RUN_FILE).is_file():
+    if out.is_dir() and any(out.iterdir()) and not _read_run(out):
         raise UserError(f"--out: {out} holds other files, expected a folder that is new, empty or an earlier run's")
+    if out.is_mount():
+        raise UserError(f"--out: {out} is a mount point, which cannot be replaced; name a folder below it")
     existing = next(folder for folder in (out.parent, *out.parent.parents) if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"--out: cannot write below {existing}; name another folder with --out")
+    try:
+        # Only writing tells: permissions say nothing of read-only disks or of folders the system makes up.
+        tempfile.TemporaryDirectory(dir=existing, prefix=".routebook-").cleanup()
+    except OSError:
+        raise UserError(f"--out: cannot write below {existing}; name another folder with --out") from None
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    """Return a folder's `run.json`, empty where the folder holds no run of ours."""
+    try:
+        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return run if isinstance(run, dict) and {"chapter", "digest"} <= run.keys() else {}
 
 
 def is_complete(folder: Path, digest: str) -> bool:
     """Whether a folder holds a whole run with this digest."""
-    try:
-        return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["digest"] == digest
-    except (OSError, ValueError, KeyError):
-        return False
+    return _read_run(folder).get("digest") == digest
 
 
 def execute(plan: Plan) -> dict[str, Any]:
@@ -231,6 +256,7 @@ def execute(plan: Plan) -> dict[str, Any]:
 
 def _execute_notebook(plan: Plan, partial: Path) -> None:
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     from routebook.progress import quiet
@@ -248,25 +274,49 @@ def _execute_notebook(plan: Plan, partial: Path) -> None:
                 cwd=source.parent,
                 progress_bar=not quiet(),
                 log_output=False,
-                # ipykernel warns of unencrypted local sockets at every start; nothing else is at that level.
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                # ipykernel's own log is of no use to readers: it warns of unencrypted local sockets at every start,
+                # and prints a traceback from its inside when a run is interrupted.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
         except PapermillExecutionError as error:
-            kept = plan.out.with_name(plan.out.name + ".failed.ipynb")
-            shutil.copy(target, kept)
+            kept = _keep_failed(plan, target)
             raise RunFailed(
                 f"{plan.chapter.name}: cell {error.exec_count} raised {error.ename}: {error.evalue}\n"
                 f"the notebook with its traceback is kept in {kept}"
             ) from None
+        except DeadKernelError:
+            kept = _keep_failed(plan, target)
+            raise RunFailed(
+                f"{plan.chapter.name}: the notebook's process died, as it does when memory runs out or it is killed\n"
+                f"the notebook as far as it came is kept in {kept}"
+            ) from None
+
+
+def _keep_failed(plan: Plan, notebook: Path) -> Path:
+    kept = plan.out.with_name(plan.out.name + ".failed.ipynb")
+    shutil.copy(notebook, kept)
+    return kept
 
 
 def changed_parameters(plan: Plan) -> dict[str, Any]:
-    """Return the parameters that differ from the notebook's own: the rest stands in its parameters cell already.
+    """Return the parameters to inject: those whose value is not the one in the notebook's own parameters cell.
 
     ``dataset="auto"`` stays as it is unless the run was planned for a named one.
     """
-    defaults = plan.params.profile_values("quick")
-    return {name: value for name, value in plan.params.model_dump().items() if value != defaults[name]}
+    own = notebook_parameters(plan.chapter.root / plan.chapter.notebook)
+    return {name: value for name, value in plan.params.model_dump().items() if name not in own or own[name] != value}
+
+
+def notebook_parameters(path: Path) -> dict[str, Any]:
+    """Return the literal values assigned in a notebook's cells that are tagged `parameters`."""
+    found = {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            for node in sources.parsed_cell("".join(cell["source"])).body:
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    with contextlib.suppress(ValueError):  # no literal: injected, whatever it evaluates to
+                        found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
 
 
 def _describe(plan: Plan, partial: Path, seconds: float) -> dict[str, Any]:
@@ -311,10 +361,22 @@ def _git_commit(root: Path) -> str | None:
 
 
 def _export_html(notebook: Path) -> None:
+    import nbformat
     from nbconvert import HTMLExporter
 
-    body, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_filename(str(notebook))
+    shown = nbformat.read(notebook, 4)
+    for cell in shown.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_glue(output)]
+    exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(shown, {"metadata": {"name": notebook.stem}})
     notebook.with_suffix(".html").write_text(body, encoding="utf-8")
+
+
+def _is_glue(output: Any) -> bool:
+    """Whether an output only carries a value for the prose, in a form that no reader is shown."""
+    kinds = output.get("data", {})
+    return bool(kinds) and all(kind.startswith("application/papermill.record") for kind in kinds)
 
 
 @contextmanager
@@ -338,6 +400,8 @@ def _partial_folder(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out.parent)
         partial = partial_path(out)
+        # A dead process of this number left it: containers number theirs alike.
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     except OSError as error:
         raise UserError(f"--out: cannot write below {out.parent}: {error.strerror}; name another with --out") from None
@@ -355,15 +419,15 @@ def partial_path(out: Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed runs left behind: partial folders whose process is gone."""
     for leftover in folder.glob(".*.partial-*"):
-        process = int(leftover.name.rpartition("-")[2])
-        if process != os.getpid() and not Path(f"/proc/{process}").exists() and not _alive(process):
+        process = leftover.name.rpartition("-")[2]
+        if process.isdecimal() and not _alive(int(process)):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
@@ -371,11 +435,22 @@ def _alive(process: int) -> bool:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Put a finished folder in place of an older one, leaving no moment at which a half-written one has its name."""
-    if old.exists():
-        aside = partial_path(old.with_name(old.name + ".old"))
-        old.rename(aside)
-        new.rename(old)
-        shutil.rmtree(aside)
-    else:
-        new.rename(old)
+    """Put a finished folder in place of an older one, leaving no moment at which a half-written one has its name.
+
+    Of two processes that finish at once, both succeed and the later one's folder stays.
+    """
+    aside = partial_path(old.with_name(old.name + ".old"))
+    while True:
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            old.rename(aside)
+        try:
+            new.rename(old)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                with contextlib.suppress(OSError):
+                    aside.rename(old)
+                raise
+            continue  # another process put its folder there in between
+        shutil.rmtree(aside, ignore_errors=True)
+        return

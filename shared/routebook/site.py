@@ -74,7 +74,10 @@ def build(
     known = runs.chapters(root)
     for name in names or ():
         runs.chapter(name, root)
-    (root / "_build").mkdir(exist_ok=True)
+    try:
+        (root / "_build").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write into {root / '_build'}: {error.strerror}; make room for that folder") from None
     runs.remove_leftovers(root / "_build")
     try:
         with FileLock(root / "_build" / ".build.lock", timeout=0):
@@ -130,7 +133,8 @@ def _build_site(root: Path, built: list[Built], say: Callable[[str], None]) -> P
 
 def _jupyter_book(root: Path, source: Path, site: Path) -> None:
     log = root / "_build" / "site.log"
-    command = [sys.executable, "-m", "jupyter_book", "build", str(source), "--path-output", str(site)]
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*program, "build", str(source), "--path-output", str(site)]
     command += ["--all", "-W", "--keep-going", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
     log.write_text(done.stdout + done.stderr, encoding="utf-8")
@@ -165,25 +169,32 @@ def mirror(root: Path, built: list[Built], target: Path) -> None:
 def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.NotebookNode:
     """Return the source notebook with the outputs of its execution, a notice of its data tier and a footer.
 
-    Prose, tags and captions come from the source, so that changing them needs no rerun.
+    Prose, tags and captions come from the source, so that changing them needs no rerun. Where code was changed since,
+    the notebook stays as it ran: no output is shown under code that did not make it.
     """
     from routebook import fragments
 
     notebook, ran = nbformat.read(source, 4), nbformat.read(executed, 4)
-    outputs = {cell.id: cell for cell in ran.cells}
-    cells = []
-    for cell in notebook.cells:
-        cells.append(cell)
-        if cell.cell_type == "code":
-            cell.outputs = outputs[cell.id].outputs
-            cell.execution_count = outputs[cell.id].execution_count
-        if "parameters" in cell.metadata.get("tags", []):
-            cells += [c for c in ran.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    injected = [cell for cell in ran.cells if _is_tagged(cell, "injected-parameters")]
+    done = [cell for cell in ran.cells if cell.cell_type == "code" and cell not in injected]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.source for cell in code] == [cell.source for cell in done]:
+        for cell, its in zip(code, done, strict=True):
+            cell.outputs, cell.execution_count = its.outputs, its.execution_count
+        cells = []
+        for cell in notebook.cells:
+            cells += [cell, *injected] if _is_tagged(cell, "parameters") else [cell]
+    else:
+        cells = ran.cells
     notebook.cells = [cells[0], nbformat.v4.new_markdown_cell(fragments.notice(run)), *cells[1:]]
     notebook.cells.append(nbformat.v4.new_markdown_cell(fragments.notebook_footer(run)))
     for place, cell in enumerate(notebook.cells):
         cell.id = f"cell-{place}"
     return notebook
+
+
+def _is_tagged(cell: nbformat.NotebookNode, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", [])
 
 
 def _read_json(path: Path) -> Any:

@@ -7,8 +7,10 @@ the book asks this module which files a notebook can be affected by.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -26,7 +28,7 @@ def notebook_modules(path: Path, root: Path) -> set[str]:
     """Return every module of ours that a notebook's code imports, directly or not."""
     found: set[str] = set()
     for code in notebook_code(path):
-        found |= imported(ast.parse(_without_magics(code)), package="", root=root)
+        found |= imported(parsed_cell(code), package="", root=root)
     return closure(found, root)
 
 
@@ -85,5 +87,18 @@ def _parsed(path: Path, modified: int) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+def parsed_cell(code: str) -> ast.Module:
+    """Return the syntax tree of a notebook cell; of one that is no plain Python, the lines that are."""
+    with contextlib.suppress(SyntaxError):
+        return ast.parse(code)
+    with contextlib.suppress(SyntaxError):
+        return ast.parse(_without_magics(code))
+    found = ast.Module(body=[], type_ignores=[])
+    for line in code.splitlines():
+        with contextlib.suppress(SyntaxError):
+            found.body += ast.parse(line.strip()).body
+    return found
+
+
 def _without_magics(code: str) -> str:
-    return "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.M)

@@ -172,7 +172,7 @@ def write_routerdc(root: Path, card_name: str = "routerdc", gsm_questions: list[
     card = info(card_name)
     file = card.file("routerdc_7llm.csv.gz")
     gsm = gsm_questions or ["How many hats?", "How many coats?"]
-    rows = [("MATH_prealgebra", "ood", "A ood question"), ("mmlu", "train", "A shared question")]
+    rows = [("MATH_prealgebra", "ood", "A question out of distribution"), ("mmlu", "train", "A shared question")]
     rows += [
         ("mmlu", "test", "A shared question"),
         ("mmlu", "test", "Another question"),

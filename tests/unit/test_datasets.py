@@ -38,24 +38,24 @@ def test_unknown_dataset_names_the_nearest_and_all_others():
     with pytest.raises(UserError, match=r"no dataset 'routrbench'; did you mean 'routerbench'\?.*mmlu-pro"):
         datasets.load("routrbench")
     for function in (datasets.info, datasets.status, datasets.check, datasets.data_digest, datasets.loader_module):
-        with pytest.raises(UserError, match="no dataset 'foo'"):
+        with pytest.raises(UserError, match=r"no dataset 'foo'"):
             function("foo")
 
 
 def test_unknown_option_and_option_value(data):
     WRITERS["routerbench"](data)
-    with pytest.raises(UserError, match="has no option 'promt_view'; did you mean 'prompt_view'"):
+    with pytest.raises(UserError, match=r"has no option 'promt_view'; did you mean 'prompt_view'"):
         datasets.load("routerbench", promt_view="full")
-    with pytest.raises(UserError, match="prompt_view is 'fulll', expected one of question, full, first-1400-chars"):
-        datasets.load("routerbench", prompt_view="fulll")
-    with pytest.raises(UserError, match="mess-plus has no option 'x'; its options are: none"):
+    with pytest.raises(UserError, match=r"prompt_view is 'whole', expected one of question, full, first-1400-chars"):
+        datasets.load("routerbench", prompt_view="whole")
+    with pytest.raises(UserError, match=r"mess-plus has no option 'x'; its options are: none"):
         datasets.load("mess-plus", x=1)
 
 
 def test_lazy_exports_and_light_imports():
     assert routebook.load is datasets.load
     assert routebook.RoutingBenchmark.__module__ == "routebook.benchmark"
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'nonsense'"):
         _ = routebook.nonsense
     heavy = "('pandas', 'pyarrow', 'torch', 'scipy', 'sklearn', 'huggingface_hub')"
     code = (
@@ -112,9 +112,9 @@ def test_status_without_data(monkeypatch, tmp_path):
     assert datasets.status("simulated").where == "built in"
     with pytest.raises(DataError, match=r"correctness_aligned.csv.gz is missing.*ROUTEBOOK_DATA is not set; set ROUTE"):
         datasets.load("openllm-v2")
-    with pytest.raises(DataError, match="not pulled yet; type: routebook data pull sprout"):
+    with pytest.raises(DataError, match=r"not pulled yet; type: routebook data pull sprout"):
         datasets.load("sprout")
-    with pytest.raises(DataError, match="or type: routebook data pull routerbench"):
+    with pytest.raises(DataError, match=r"or type: routebook data pull routerbench"):
         datasets.load("routerbench")
 
 
@@ -233,7 +233,7 @@ def test_repeated_and_empty_keys(data):
         datasets.load("overruling")
     WRITERS["overruling"](data)
     _edit(data, "overruling", lambda frame: frame.assign(source_row=[0, np.nan, 2, 3]))
-    with pytest.raises(DataError, match="column 'source_row' is empty in row 2, expected a key"):
+    with pytest.raises(DataError, match=r"column 'source_row' is empty in row 2, expected a key"):
         datasets.load("overruling")
 
 
@@ -241,15 +241,15 @@ def test_files_that_are_no_tables(data):
     WRITERS["overruling"](data)
     path = data / datasets.info("overruling").files[0].path
     path.write_bytes(b"this is not gzip at all, but somebody renamed it")
-    with pytest.raises(DataError, match="is unreadable.*copy frugal"):
+    with pytest.raises(DataError, match=r"is unreadable.*copy frugal"):
         datasets.load("overruling")
     path.write_bytes(gzip.compress(b""))
-    with pytest.raises(DataError, match="is empty"):
+    with pytest.raises(DataError, match=r"is empty"):
         datasets.load("overruling")
     damaged = bytearray(gzip.compress(b"source_row\n" + bytes(range(65, 90)) * 40))
     damaged[30] ^= 0xFF
     path.write_bytes(bytes(damaged))
-    with pytest.raises(DataError, match="is (unreadable|truncated)"):
+    with pytest.raises(DataError, match=r"is (unreadable|truncated)"):
         datasets.load("overruling")
 
 
@@ -258,7 +258,7 @@ def test_damaged_parquet(data):
     path = data / datasets.info("routerbench").files[1].path
     path.write_bytes(path.read_bytes()[:-20])
     assert datasets.load("routerbench").responses is None
-    with pytest.raises(DataError, match="responses.parquet is unreadable"):
+    with pytest.raises(DataError, match=r"responses.parquet is unreadable"):
         datasets.load("routerbench", responses=True)
 
 
@@ -299,12 +299,12 @@ def test_mmlu_pro_refuses_questions_that_do_not_match(data):
     WRITERS["mmlu-pro"](data)
     file = datasets.info("mmlu-pro").file("correct.csv.gz")
     write(data, file, read(data, file).assign(question_id=[1, 2, 3, 4]))
-    with pytest.raises(DataError, match="hold different question_ids"):
+    with pytest.raises(DataError, match=r"hold different question_ids"):
         datasets.load("mmlu-pro")
     WRITERS["mmlu-pro"](data)
     file = datasets.info("mmlu-pro").file("questions.csv.gz")
     write(data, file, read(data, file).assign(options_json="[one, two"))
-    with pytest.raises(DataError, match="options_json of question 70 is '.one, two', expected a JSON list"):
+    with pytest.raises(DataError, match=r"options_json of question 70 is '.one, two', expected a JSON list"):
         datasets.load("mmlu-pro")
 
 
@@ -343,7 +343,7 @@ def test_openllm_missing_price_is_an_error(data):
     WRITERS["openllm-v2"](data)
     file = datasets.info("openllm-v2").file("prices.csv")
     write(data, file, read(data, file).replace("google/gemma-2b-it", "google/gemma-2b"))
-    with pytest.raises(DataError, match="no price for 'google/gemma-2b-it'; did you mean 'google/gemma-2b'"):
+    with pytest.raises(DataError, match=r"no price for 'google/gemma-2b-it'; did you mean 'google/gemma-2b'"):
         datasets.load("openllm-v2")
 
 
@@ -355,7 +355,7 @@ def test_routerdc_splits(data):
     assert test.split.tolist() == ["test"] * 4
     assert any(note.startswith("1 test questions also occur in the training split") for note in test.notes)
     assert test.cost[0].tolist() == [7, 7, 7, 7, 7, 8, 8]
-    with pytest.raises(UserError, match="split is 'valid'"):
+    with pytest.raises(UserError, match=r"split is 'valid'"):
         datasets.load("routerdc", split="valid")
 
 
@@ -435,5 +435,5 @@ def test_data_digest_follows_files_and_options(data):
     _edit(data, "routerbench", lambda frame: frame.assign(cluster_id=1))
     assert first != datasets.data_digest("routerbench")
     assert datasets.data_digest("simulated") != datasets.data_digest("simulated", seed=1)
-    with pytest.raises(DataError, match="missing"):
+    with pytest.raises(DataError, match=r"missing"):
         datasets.data_digest("openllm-v2")

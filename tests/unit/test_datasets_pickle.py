@@ -92,9 +92,10 @@ def test_manager_state_of_pandas_before_1_3_loads():
 
 def test_int64_index_of_older_pandas_loads():
     frame = FRAMES["labelled rows"]
-    data = pickle.dumps(frame[["b"]].rename(columns={"b": "b"}), 2)
-    rows = data.rindex(b"cpandas\nIndex\n") if data.count(b"cpandas\nIndex\n") > 1 else data.index(b"cpandas\nIndex\n")
-    data = data[:rows] + data[rows:].replace(b"cpandas\nIndex\n", b"cpandas.core.indexes.numeric\nInt64Index\n", 1)
+    data = pickle.dumps(frame[["b"]], 2)
+    # The class is written once, for the columns, and referred to again for the rows; both may be the old class.
+    data = data.replace(b"cpandas\nIndex\n", b"cpandas.core.indexes.numeric\nInt64Index\n")
+    assert b"Int64Index" in data
     same(loads_frame(data), frame[["b"]].reset_index(drop=True))
 
 
@@ -195,7 +196,7 @@ def test_extension_registry_is_refused(tmp_path):
     try:
         data = pickle.dumps(Reduces(os.system, f"touch {marker}"), 2)
         assert b"\x82\xf0" in data
-        with pytest.raises(DataError, match="opcode EXT1"):
+        with pytest.raises(DataError, match=r"opcode EXT1"):
             loads_frame(data)
     finally:
         copyreg.remove_extension("posix", "system", 0xF0)
@@ -203,16 +204,16 @@ def test_extension_registry_is_refused(tmp_path):
 
 
 def test_other_contents_and_damage(tmp_path):
-    with pytest.raises(DataError, match="holds a dict, expected a pandas DataFrame"):
+    with pytest.raises(DataError, match=r"holds a dict, expected a pandas DataFrame"):
         loads_frame(pickle.dumps({"a": 1}))
     whole = pickle.dumps(FRAMES["objects"])
     for cut in (0, 1, 20, len(whole) // 2, len(whole) - 1):
-        with pytest.raises(DataError, match="no readable pickle"):
+        with pytest.raises(DataError, match=r"no readable pickle"):
             loads_frame(whole[:cut])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"cannot be read"):
         read_frame(tmp_path / "nothing.pkl")
     swapped = pd.DataFrame({"a": np.array([1.0, 2.0], dtype=">f8")})
-    with pytest.raises(DataError, match="byte-swapped"):
+    with pytest.raises(DataError, match=r"byte-swapped"):
         loads_frame(pickle.dumps(swapped))
 
 

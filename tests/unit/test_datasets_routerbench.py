@@ -90,7 +90,7 @@ def test_responses_are_aligned_by_row(data):
     pool = datasets.load("routerbench", leakage="keep", responses=True)
     assert pool.responses[3, 0] == "answer 3"
     write(data, file, answers.iloc[1:])
-    with pytest.raises(DataError, match="has no row 0"):
+    with pytest.raises(DataError, match=r"has no row 0"):
         datasets.load("routerbench", responses=True)
 
 
@@ -163,13 +163,13 @@ def test_no_prompt_becomes_empty():
 
 def test_parse_prompt():
     assert parse_prompt("['it\\'s', \"b\"]", "x") == ["it's", "b"]
-    with pytest.raises(DataError, match="here: prompt is"):
+    with pytest.raises(DataError, match=r"here: prompt is"):
         parse_prompt("no", "here")
 
 
 def test_distinct_questions_stay_distinct(data):
     rows = routerbench_rows()
-    questions = [q for q in pd.unique(rows["prompt"])]
+    questions = pd.unique(rows["prompt"]).tolist()
     prompts = [parse_prompt(cell, "x") for cell in questions]
     views = question_views(prompts, ["one task"] * len(prompts))
     # The doubled prompt is the one pair that asks the same.

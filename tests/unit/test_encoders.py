@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,29 @@ def tiny_gpt2(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory):
+    """A random Llama language model; sentence-transformers by itself would take its last token."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("llama")
+    size = save_tokenizer(folder, ["</s>"], eos_token="</s>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=size,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture
 def encoded(monkeypatch):
     """Every text that is really encoded, in order."""
@@ -101,7 +125,7 @@ def mean_of_hidden_states(folder, text):
 # --- what is computed ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2"])
+@pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2", "tiny_llama"])
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_plain_models_get_the_mean_of_their_hidden_states(model, batch_size, request):
     folder = request.getfixturevalue(model)
@@ -155,6 +179,25 @@ def test_many_threads_give_each_text_its_own_vector(tiny_bert, monkeypatch):
     monkeypatch.setattr(encoders, "_cores", lambda: 4)
     np.testing.assert_array_equal(model.encode(texts), alone)
     np.testing.assert_allclose(model.encode(texts, batch_size=7), alone, atol=1e-6)
+
+
+def test_the_tokenizer_is_used_by_one_thread_at_a_time(tiny_bert, monkeypatch):
+    from transformers import PreTrainedTokenizerBase
+
+    monkeypatch.setattr(encoders, "_cores", lambda: 4)
+    plain, inside, most = PreTrainedTokenizerBase.__call__, [], []
+
+    def watched(self, *args, **kw):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.002)
+        inside.pop()
+        return plain(self, *args, **kw)
+
+    monkeypatch.setattr(PreTrainedTokenizerBase, "__call__", watched)
+    encoders.encoder(tiny_bert).encode(TEXTS * 5)
+    assert len(most) >= 20
+    assert max(most) == 1
 
 
 def test_latency_is_per_prompt_and_never_from_the_cache(tiny_bert, encoded):
@@ -284,6 +327,14 @@ def test_a_damaged_file_is_moved_aside_and_rebuilt(damage, tiny_bert, cache, enc
     encoded.clear()
     encoders.embed([f"{TEXTS[0]} 1"], tiny_bert)
     assert encoded == []
+
+
+def test_a_file_that_another_process_has_rebuilt_is_left_alone(cache):
+    store = encoders.VectorCache(cache)
+    store.put({b"key": np.ones(2, dtype=np.float32)})
+    store._move_aside(sqlite3.DatabaseError("seen before the other process rebuilt it"))
+    assert list(store.get([b"key"])) == [b"key"]
+    assert list(cache.parent.glob("*.damaged-*")) == []
 
 
 STRESS = """

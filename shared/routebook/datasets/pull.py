@@ -150,12 +150,7 @@ def pull(
         A file that is not what the card describes; nothing is kept then.
     """
     card = info(name)
-    if card.hub is None:
-        raise UserError(f"{name} is not on the hub; the datasets that can be pulled are {', '.join(pullable())}")
-    variants = list(card.hub.variants)
-    variant = variants[0] if variant is None else variant
-    if variant not in variants:
-        raise UserError(f"{name} has no variant {variant!r}{suggest(variant, variants)}; it has {', '.join(variants)}")
+    variant = _variant(card, variant)
     if prices is not None and name != "sprout":
         raise UserError(f"prices were given, but {name} needs none: only sprout takes a price table")
     repository = card.hub.variants[variant] if name == "sprout" else card.hub.id
@@ -180,12 +175,27 @@ def pull(
     to_benchmark(card, frame, models, meta)
     folder = cached(name)
     write_canonical(folder, frame, meta)
-    for note in release.notes:
-        say(f"note: {note}")
-    say(f"{len(frame):,} prompts x {len(models)} models written to {folder}")
-    say(f"licence: {card.licence}")
-    say("Please do not redistribute the files: everyone can fetch them from their publisher.")
+    notes = [f"note: {note}" for note in release.notes]
+    for line in (*notes, f"{len(frame):,} prompts x {len(models)} models written to {folder}", *_terms(card)):
+        say(line)
     return folder
+
+
+def _variant(card: Card, variant: str | None) -> str:
+    if card.hub is None:
+        raise UserError(f"{card.name} is not on the hub; the datasets that can be pulled are {', '.join(pullable())}")
+    variants = list(card.hub.variants)
+    if variant is not None and variant not in variants:
+        near = suggest(variant, variants)
+        raise UserError(f"{card.name} has no variant {variant!r}{near or ';'} it has {', '.join(variants)}")
+    return variants[0] if variant is None else variant
+
+
+def _terms(card: Card) -> tuple[str, str]:
+    return (
+        f"licence: {card.licence}",
+        "Please do not redistribute the files: everyone can fetch them from their publisher.",
+    )
 
 
 _Converted = tuple["pd.DataFrame", list[str], str, str]

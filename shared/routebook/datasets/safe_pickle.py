@@ -90,7 +90,7 @@ def loads_frame(data: bytes, where: str = "the pickle") -> pd.DataFrame:
     import pandas as pd
 
     try:
-        found = _unpickler(data, where).load()
+        found = _FrameUnpickler(data, where).load()
     except _Refused:
         raise
     # A damaged or hostile program can raise anything at all while it is followed.
@@ -192,69 +192,73 @@ _OWN: dict[tuple[str, str], Callable] = {
 }
 
 
-def _unpickler(data: bytes, where: str) -> pickle._Unpickler:
-    """Return an unpickler that can do nothing but rebuild a frame.
+class _FrameUnpickler(pickle._Unpickler):
+    """An unpickler that can do nothing but rebuild a frame.
 
-    The pure-Python unpickler is used because the one in C admits no say over calls and states.
+    The pure-Python unpickler is its base because the one in C admits no say over calls and states.
     """
-    classes = {key: _resolve(target) for key, target in _CLASSES.items()}
-    functions = {**{key: _resolve(target) for key, target in _FUNCTIONS.items()}, **_OWN}
-    callable_ = [*functions.values(), *(_resolve(target) for target in _CALLED_CLASSES)]
-    known = {**classes, **functions, **{key: _resolve(target) for key, target in _CONSTANTS.items()}}
-    dtype, manager = classes["numpy", "dtype"], classes["pandas.core.internals", "BlockManager"]
-    built = tuple({*classes.values()} - {_resolve("pandas:StringDtype"), dtype})
 
-    class FrameUnpickler(pickle._Unpickler):
-        dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch = dict(pickle._Unpickler.dispatch)
 
-        def find_class(self, module: str, name: str) -> Any:
-            if (module, name) not in known:
-                raise _refusal(where, f"{module}.{name}")
-            return known[module, name]
+    def __init__(self, data: bytes, where: str):
+        super().__init__(io.BytesIO(data))
+        self.where = where
+        classes = {key: _resolve(target) for key, target in _CLASSES.items()}
+        functions = {**{key: _resolve(target) for key, target in _FUNCTIONS.items()}, **_OWN}
+        constants = {key: _resolve(target) for key, target in _CONSTANTS.items()}
+        self._known = {**classes, **functions, **constants}
+        self._callable = [*functions.values(), *(_resolve(target) for target in _CALLED_CLASSES)]
+        self._dtype, self._manager = classes["numpy", "dtype"], classes["pandas.core.internals", "BlockManager"]
+        self._built = tuple({*classes.values()} - {_resolve("pandas:StringDtype"), self._dtype})
 
-        def load_reduce(self) -> None:
-            args = self.stack.pop()
-            function = self.stack[-1]
-            if not any(function is allowed for allowed in callable_):
-                raise _refusal(where, f"a call of {_name(function)}")
-            self.stack[-1] = function(*args)
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._known:
+            raise _refusal(self.where, f"{module}.{name}")
+        return self._known[module, name]
 
-        def load_newobj(self) -> None:
-            args, cls = self.stack.pop(), self.stack.pop()
-            if not any(cls is allowed for allowed in built) or (args and cls is not manager):
-                raise _refusal(where, f"a new {_name(cls)}")
-            # Pickles of pandas before 1.3 make the manager empty and set its state later.
-            self.append(cls.__new__(cls, (), [], False) if cls is manager and not args else cls.__new__(cls, *args))
+    def _call(self) -> None:
+        args = self.stack.pop()
+        function = self.stack[-1]
+        if not any(function is allowed for allowed in self._callable):
+            raise _refusal(self.where, f"a call of {_name(function)}")
+        self.stack[-1] = function(*args)
 
-        def load_build(self) -> None:
-            state = self.stack.pop()
-            target = self.stack[-1]
-            if isinstance(target, dtype):
-                _check_dtype_state(where, state)
-            elif type(target) in built and hasattr(target, "__setstate__"):
-                target.__setstate__(state)
-            else:
-                raise _refusal(where, f"a state for {_name(target)}")
+    def _make(self) -> None:
+        args, cls = self.stack.pop(), self.stack.pop()
+        if args or not any(cls is allowed for allowed in self._built):
+            raise _refusal(self.where, f"a new {_name(cls)}")
+        # Pickles of pandas before 1.3 make the manager empty and set its state later.
+        self.append(cls.__new__(cls, (), [], False) if cls is self._manager else cls.__new__(cls))
 
-        dispatch[pickle.REDUCE[0]] = load_reduce
-        dispatch[pickle.NEWOBJ[0]] = load_newobj
-        dispatch[pickle.BUILD[0]] = load_build
+    def _set_state(self) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, self._dtype):
+            _check_dtype_state(self.where, state)
+        elif type(target) in self._built and hasattr(target, "__setstate__"):
+            target.__setstate__(state)
+        else:
+            raise _refusal(self.where, f"a state for {_name(target)}")
 
-    refused = ("INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID")
-    for opcode in refused:
-        FrameUnpickler.dispatch[getattr(pickle, opcode)[0]] = _refuse_opcode(where, opcode)
-    return FrameUnpickler(io.BytesIO(data))
+    def _refuse_inst(self) -> None:
+        module, name = self.readline()[:-1], self.readline()[:-1]
+        raise _refusal(self.where, f"{module.decode('ascii', 'replace')}.{name.decode('ascii', 'replace')}")
+
+    dispatch[pickle.REDUCE[0]] = _call
+    dispatch[pickle.NEWOBJ[0]] = _make
+    dispatch[pickle.BUILD[0]] = _set_state
+    dispatch[pickle.INST[0]] = _refuse_inst
 
 
-def _refuse_opcode(where: str, opcode: str) -> Callable:
-    def refuse(self: pickle._Unpickler) -> None:
-        named = ""
-        if opcode == "INST":
-            module, name = self.readline()[:-1], self.readline()[:-1]
-            named = f" of {module.decode('ascii', 'replace')}.{name.decode('ascii', 'replace')}"
-        raise _refusal(where, f"opcode {opcode}{named}")
+def _refuse(opcode: str) -> Callable:
+    def refuse(self: _FrameUnpickler) -> None:
+        raise _refusal(self.where, f"opcode {opcode}")
 
     return refuse
+
+
+for _opcode in ("OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"):
+    _FrameUnpickler.dispatch[getattr(pickle, _opcode)[0]] = _refuse(_opcode)
 
 
 def _check_dtype_state(where: str, state: Any) -> None:
