@@ -45,23 +45,31 @@ def data_table(benchmark: RoutingBenchmark) -> pd.DataFrame:
     frame["all prompts"] = np.nanmean(benchmark.quality, axis=0)
     frame = frame.map("{:.3f}".format)
     frame[f"mean cost ({benchmark.cost_unit})"] = [f"{cost:.3g}" for cost in benchmark.mean_cost]
-    frame.index.name = f"{len(benchmark)} prompts"
     return frame.iloc[np.argsort(benchmark.mean_cost)]
 
 
-def mean_curves(
-    done: Sequence[Trial], methods: Sequence[str]
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Return each method's mean curve over trials on relative cost, and its 95 % band over trials."""
-    from scipy.stats import t
+Curve = tuple[np.ndarray, np.ndarray]
 
-    lines, bands = {}, {}
-    for method in methods:
-        mean = mean_curve([trial.curves[method] for trial in done])
-        half = t.ppf(0.975, mean.n - 1) * mean.error if mean.n > 1 else np.zeros_like(mean.quality)
-        lines[method] = (mean.relative_cost, mean.quality)
-        bands[method] = (mean.quality - half, mean.quality + half)
-    return lines, bands
+
+def mean_curves(done: Sequence[Trial], methods: Sequence[str]) -> dict[str, Curve]:
+    """Return each method's mean curve over trials: relative cost [G], mean quality [G]."""
+    means = {method: mean_curve([trial.curves[method] for trial in done]) for method in methods}
+    return {method: (mean.relative_cost, mean.quality) for method, mean in means.items()}
+
+
+def gains(done: Sequence[Trial], base: str, methods: Sequence[str]) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    """Return each method's quality minus the base method's at the same relative cost, trial by trial.
+
+    Returns
+    -------
+    lines, bands
+        Method to (relative cost, mean gain) and to its 95 % t-interval over trials (low, high), each [G].
+    """
+    grid = np.linspace(0, 1, 201)
+    each = {m: np.array([mean_curve([trial.curves[m]], grid).quality for trial in done]) for m in (base, *methods)}
+    intervals = {method: mean_interval(each[method] - each[base], axis=0) for method in methods}
+    lines = {method: (grid, interval.estimate) for method, interval in intervals.items()}
+    return lines, {method: (interval.low, interval.high) for method, interval in intervals.items()}
 
 
 def published_routerbench(published: Mapping[tuple[str, str], Cell], method: str, metric: str) -> str:
@@ -84,8 +92,8 @@ def figure6_table(
     rows = {}
     for method in METHODS:
         cells = {
-            "QNC (paper)": published_routerbench(published, method, "QNC"),
-            "QNC (ours)": _cell(qnc.loc[method] * [100, 100, 100, 1], "{:.1f}", best["QNC"] == method) + " %",
+            "QNC, % (paper)": published_routerbench(published, method, "QNC").replace("%", ""),
+            "QNC, % (ours)": _cell(qnc.loc[method] * [100, 100, 100, 1], "{:.1f}", best["QNC"] == method),
             "Area (paper)": published_routerbench(published, method, "Area"),
             "Area (ours)": _cell(area.loc[method], "{:.3f}", best["Area"] == method),
             "Peak quality (ours)": _cell(peak.loc[method], "{:.3f}", False),

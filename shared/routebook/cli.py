@@ -127,7 +127,7 @@ def ledger(paper: str | None, as_json: bool) -> None:
                 f"--paper: there is no ledger of {paper!r}{suggest(paper, names)} (papers: {', '.join(names)})"
             )
         found = [entry for entry in found if entry.paper == paper]
-    results = report.latest_results(root)
+    results = report.latest_results(root, [entry.paper for entry in found])
     if as_json:
         click.echo(json.dumps(ledgers.to_json(found, results), indent=1))
         return

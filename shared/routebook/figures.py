@@ -233,5 +233,10 @@ def _finish(axes: Axes, xlabel: str, ylabel: str, logx: bool) -> None:
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     if logx:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, lw=0.6)

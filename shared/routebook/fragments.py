@@ -27,7 +27,8 @@ SHOWN_COMMANDS = {
 
 def make_all(root: Path, built: Sequence[Built]) -> dict[str, str]:
     """Return every generated fragment: file name without ending, and MyST text."""
-    ledgers, results = ledger.discover(root), results_of(built)
+    ledgers = ledger.discover(root)
+    results = results_of(built, [entry.paper for entry in ledgers])
     made = {
         "scoreboard": ledger.scoreboard(ledgers, results),
         "scorecard": ledger.markdown_scorecard(ledgers, results),
@@ -38,9 +39,9 @@ def make_all(root: Path, built: Sequence[Built]) -> dict[str, str]:
     return made
 
 
-def results_of(built: Sequence[Built]) -> dict[str, list[dict[str, Any]]]:
-    """Return the recorded results of every paper's chapter, by paper."""
-    return {b.chapter.name: record.read_results(b.folder / "results.json") for b in built if b.chapter.is_replication}
+def results_of(built: Sequence[Built], papers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the recorded results of the chapters on these papers, by paper."""
+    return {b.chapter.name: record.read_results(b.folder / "results.json") for b in built if b.chapter.name in papers}
 
 
 def statistics(built: Sequence[Built]) -> str:

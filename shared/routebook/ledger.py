@@ -831,16 +831,29 @@ def table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 
 def html(verdicts: Iterable[Verdict]) -> str:
-    """Return the verdict table as HTML: text escaped, a class `verdict-<verdict>` on each verdict's cell."""
-    head = ("claim", "test", "paper", "ours", "difference", "verdict", "why")
-    lines = ['<table class="routebook-table ledger-table"><thead><tr>']
+    """Return the verdict table as HTML: one row a claim, text escaped, a class `verdict-<verdict>` on each verdict.
+
+    The first cell says what is claimed, how it was tested and why the verdict is what it is; the others show the
+    paper's number, ours and their difference.
+    """
+    head = ("verdict", "claim", "paper", "ours", "difference")
+    # The theme gives tables of class "dataframe" the colours of the page; others get a light box on dark pages.
+    lines = ['<table class="dataframe routebook-table ledger-table"><thead><tr>']
     lines += [f'<th scope="col">{name}</th>' for name in head]
     lines.append("</tr></thead><tbody>")
     for v in verdicts:
-        cells = [html_lib.escape(text) for text in (v.statement, v.test, *_numbers(v), v.verdict, v.reason)]
-        cells[5] = f'<span class="verdict verdict-{v.verdict}">{cells[5]}</span>'
+        claim = f'{_code(v.statement)}<div class="ledger-small">'
+        claim += f"<div><b>Test:</b> {_code(v.test)}</div>" if v.test else ""
+        claim += f"<div><b>Found:</b> {_code(v.reason)}</div>" if v.reason else ""
+        cells = [f'<span class="verdict verdict-{v.verdict}">{v.verdict}</span>', claim + "</div>"]
+        cells += [html_lib.escape(number) for number in _numbers(v)]
         lines.append(f'<tr id="claim-{v.claim}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n".join([*lines, "</tbody></table>"])
+
+
+def _code(text: str) -> str:
+    """Escape text for HTML and show what stands between backticks as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", html_lib.escape(text))
 
 
 def _numbers(v: Verdict) -> tuple[str, str, str]:
@@ -915,30 +928,31 @@ def _evaluated(ledgers: Sequence[Ledger], results: Mapping[str, Results | None])
 
 
 def _count_table(evaluated: list[tuple[Ledger, list[Verdict]]]) -> str:
-    counted = [(ledger.title, len(ledger.entries), counts(verdicts)) for ledger, verdicts in evaluated]
-    if len(counted) > 1:
-        total = {verdict: sum(count[verdict] for *_, count in counted) for verdict in VERDICTS}
-        counted.append(("all papers", sum(artefacts for _, artefacts, _ in counted), total))
-    used = [verdict for verdict in VERDICTS if any(count[verdict] for *_, count in counted)]
-    lines = [_row(["paper", "artefacts", "claims", *used]), _row(["---", *["---:"] * (2 + len(used))])]
-    for title, artefacts, count in counted:
-        lines.append(_row([title, artefacts, sum(count.values()), *(count[verdict] for verdict in used)]))
+    """Return verdicts counted, one column a paper: papers have few letters, verdicts many kinds."""
+    columns = {ledger.title.partition(":")[0]: (len(ledger.entries), counts(found)) for ledger, found in evaluated}
+    if len(columns) > 1:
+        total = {verdict: sum(count[verdict] for _, count in columns.values()) for verdict in VERDICTS}
+        columns["all papers"] = (sum(artefacts for artefacts, _ in columns.values()), total)
+    used = [verdict for verdict in VERDICTS if any(count[verdict] for _, count in columns.values())]
+    lines = [_row(["", *columns]), _row(["---", *["---:"] * len(columns)])]
+    lines += [_row([verdict, *(count[verdict] for _, count in columns.values())]) for verdict in used]
+    lines.append(_row(["claims, in all", *(sum(count.values()) for _, count in columns.values())]))
+    lines.append(_row(["tables, figures and formal results", *(artefacts for artefacts, _ in columns.values())]))
     return "\n".join([*lines, ""])
 
 
 def _artefact_table(ledger: Ledger, verdicts: list[Verdict]) -> str:
-    lines = [_row(["artefact", "title", "where", "status", "verdicts", "why"]), _row(["---"] * 6)]
+    lines = [_row(["where", "what", "status", "verdicts"]), _row(["---"] * 4)]
     for entry in ledger.entries:
         count = counts(v for v in verdicts if v.artefact == entry.id)
         said = ", ".join(f"{number} {verdict}" for verdict, number in count.items() if number) or "no claim"
-        lines.append(_row([entry.id, entry.title, entry.where, entry.status, said, entry.reason or ""]))
+        what = entry.title + (f". {entry.reason}" if entry.reason else "")
+        lines.append(_row([entry.where, what, entry.status, said]))
     return "\n".join([*lines, ""])
 
 
 def _claim_table(verdicts: list[Verdict]) -> str:
-    lines = [_row(["artefact", "claim", "test", "paper", "ours", "difference", "verdict", "why"]), _row(["---"] * 8)]
-    lines += [_row([v.artefact, v.statement, v.test, *_numbers(v), v.verdict, v.reason]) for v in verdicts]
-    return "\n".join([*lines, ""])
+    return "\n".join(["```{raw} html", html(verdicts), "```", ""])
 
 
 def _row(cells: Iterable[Any]) -> str:

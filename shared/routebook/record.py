@@ -143,7 +143,7 @@ def html_table(frame: pd.DataFrame) -> HTML:
     """Return a table as HTML that wide pages scroll and both themes can read; cells may hold HTML of our own."""
     from IPython.display import HTML
 
-    return HTML(frame.to_html(escape=False, border=0, classes="routebook-table", justify="left"))
+    return HTML(frame.to_html(escape=False, border=0, classes="routebook-table"))
 
 
 def _plain(value: Any) -> float | None:

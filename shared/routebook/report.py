@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from routebook.site import Built
 
 
-def latest_results(root: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the results of each paper's most recent run in `_build/runs`, by paper; papers never run are left out."""
+def latest_results(root: Path, papers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the results of the papers' most recent runs in `_build/runs`, by paper; those never run are left out."""
     from routebook.site import latest_run
 
     found = {}
     for name, chapter in runs.chapters(root).items():
-        folder = latest_run(chapter) if chapter.is_replication else None
+        folder = latest_run(chapter) if name in papers else None
         if folder is not None:
             found[name] = record.read_results(folder / "results.json")
     return found

@@ -431,14 +431,20 @@ def test_html_and_markdown_escape_what_a_paper_may_say(tmp_path):
     path = write(tmp_path, [claim(statement="A <b>beats</b> B | $x_1$ & more (Table 1).")])
     verdicts = evaluate(load(path), [record()])
     page = L.html(verdicts)
-    assert "<b>" not in page
-    assert "&lt;b&gt;" in page
+    assert "<b>beats" not in page
+    assert "&lt;b&gt;beats" in page
     assert 'class="verdict verdict-not-reproduced"' in L.html(
         evaluate(load(path), [record(value=0.1, low=0, high=0.2)])
     )
-    (row,) = [line for line in L.markdown_scorecard([load(path)], {}).splitlines() if "beats" in line]
-    assert len(re.findall(r"(?<!\\)\|", row)) == 9
-    assert "$x" not in row.replace(r"\$x", "")
+    scorecard = L.markdown_scorecard([load(path)], {})
+    inside = scorecard.partition("```{raw} html")[2].partition("```")[0]
+    assert "&lt;b&gt;beats&lt;/b&gt; B | $x_1$ &amp; more" in inside
+    assert "beats" not in scorecard.replace(inside, "")
+
+
+def test_code_in_a_statement_is_shown_as_code(tmp_path):
+    path = write(tmp_path, [claim(statement="Type `a <b>` to see it (Table 1).")])
+    assert "<code>a &lt;b&gt;</code>" in L.html(evaluate(load(path), [record()]))
 
 
 def test_the_scorecard_counts_every_claim_and_lists_every_artefact():
@@ -446,21 +452,29 @@ def test_the_scorecard_counts_every_claim_and_lists_every_artefact():
     page = L.markdown_scorecard(ledgers, {})
     for ledger in ledgers:
         for entry in ledger.entries:
-            assert f"| {entry.id} | " in page
+            assert L._escape(entry.title) in page
+            for claim in entry.claims:
+                assert f'id="claim-{claim.id}"' in page
         assert sum(L.counts(evaluate(ledger, None)).values()) == len(ledger.claims)
-    head, _, row = L.scoreboard(ledgers, {}).splitlines()[:3]
-    named = dict(
-        zip((cell.strip() for cell in head.split("|")), (cell.strip() for cell in row.split("|")), strict=True)
-    )
-    assert int(named["claims"]) == sum(int(named[verdict]) for verdict in L.VERDICTS if verdict in named)
+    rows = _rows(L.scoreboard(ledgers, {}))
+    assert rows.pop("") == [ledger.title.partition(":")[0] for ledger in ledgers]
+    claims = int(rows["claims, in all"][0])
+    assert claims == sum(int(cells[0]) for name, cells in rows.items() if name in L.VERDICTS) == len(ledgers[0].claims)
+    assert int(rows["tables, figures and formal results"][0]) == len(ledgers[0].entries)
+
+
+def _rows(table):
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
+    return {row[0]: row[1:] for row in cells if row[0] != "---"}
 
 
 def test_two_papers_are_summed(tmp_path):
     first = load(write(tmp_path, [claim()]))
     second = load(UNIROUTE)
-    last = L.scoreboard([first, second], {"demo": [record(value=0.712)]}).strip().splitlines()[-1]
-    cells = [cell.strip() for cell in last.strip("|").split("|")]
-    assert cells[:3] == ["all papers", str(1 + len(second.entries)), str(1 + len(second.claims))]
+    rows = _rows(L.scoreboard([first, second], {"demo": [record(value=0.712)]}))
+    assert rows[""][-1] == "all papers"
+    assert rows["tables, figures and formal results"][-1] == str(1 + len(second.entries))
+    assert rows["claims, in all"][-1] == str(1 + len(second.claims))
 
 
 def test_results_of_an_unknown_paper_are_refused():
