@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,11 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs real routing data: set ROUTEBOOK_DATA to a folder that holds it")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def built(root) -> Path:
+    """The built site: `routebook build`, with Jupyter Book's warnings as errors; chapters rerun only if changed."""
+    done = subprocess.run([sys.executable, "-m", "routebook", "build"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root / "_build" / "html"

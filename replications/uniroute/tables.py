@@ -106,7 +106,8 @@ def _cell(row: pd.Series, digits: str, bold: bool) -> str:
     if np.isnan(row["value"]):
         return "–"
     value = digits.format(row["value"])
-    interval = f" [{digits.format(row['low'])}, {digits.format(row['high'])}]" if np.isfinite(row["low"]) else ""
+    low, high = digits.format(row["low"]), digits.format(row["high"])
+    interval = f"<br><small>[{low}, {high}]</small>" if np.isfinite(row["low"]) else ""
     return (f"<b>{value}</b>" if bold else value) + interval
 
 

@@ -137,7 +137,7 @@ class RoutingBenchmark:
     def _reject(self, where: np.ndarray, what: str, values: np.ndarray, expected: str) -> None:
         row, column = np.argwhere(where)[0]
         raise DataError(
-            f"{self.name}: {what} of model {self.models[column]!r} on prompt {self.ids[row]!r} is "
+            f"{self.name}: {what} of model {self.models[column]!r} on prompt {str(self.ids[row])!r} is "
             f"{values[row, column]:g}, expected {expected} ({int(where.sum())} such cells)"
         )
 

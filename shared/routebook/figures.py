@@ -121,11 +121,11 @@ def deferral_plot(
             axes.plot(cost, quality, linestyle=look.dash, color=look.colour, lw=1.8, label=look.label)
             if bands and method in bands:
                 axes.fill_between(cost, *bands[method], color=look.colour, alpha=0.16, lw=0)
-        for name, (cost, quality) in (points or {}).items():
+        for cost, quality in (points or {}).values():
             axes.plot(cost, quality, "x", color=INK, ms=6, mew=1.4)
-            axes.annotate(name, (cost, quality), (4, -9), textcoords="offset points", fontsize=7.5, color=INK)
         _finish(axes, xlabel, ylabel, logx)
-        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=INK)
+        _name_points(axes, points or {})
+        axes.legend(fontsize=9.5, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=INK)
         sns.despine(figure)
     return figure
 
@@ -140,10 +140,10 @@ def scatter_plot(frame: pd.DataFrame, *, xlabel: str, ylabel: str, logx: bool = 
         figure, axes = plt.subplots(figsize=(7.2, 4.0))
         sns.scatterplot(frame, x="cost", y="quality", ax=axes, color=METHODS["k-means"].colour, s=34, linewidth=0)
         shown = frame[_frontier(frame)] if crowded else frame
-        for model, cost, quality in shown[["model", "cost", "quality"]].itertuples(index=False):
-            axes.annotate(model, (cost, quality), (5, 3), textcoords="offset points", fontsize=7.5, color=INK)
         _finish(axes, xlabel, ylabel, logx)
         axes.margins(x=0.12)
+        names = shown[["model", "cost", "quality"]].itertuples(index=False)
+        _name_points(axes, {model: (cost, quality) for model, cost, quality in names})
         sns.despine(figure)
     return figure
 
@@ -217,6 +217,15 @@ def heat_map(matrix: pd.DataFrame, *, colourbar: str) -> Figure:
         figure, axes = plt.subplots(figsize=(size + 1, size))
         sns.heatmap(matrix, ax=axes, cmap="viridis", square=True, cbar_kws={"label": colourbar, "shrink": 0.7})
     return figure
+
+
+def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each point's name beside it, moved apart where names would cover one another."""
+    from adjustText import adjust_text
+
+    texts = [axes.text(x, y, name, fontsize=8.5, color=INK) for name, (x, y) in points.items()]
+    if texts:
+        adjust_text(texts, ax=axes, arrowprops={"arrowstyle": "-", "color": INK, "lw": 0.5}, iter_lim=300)
 
 
 def _frontier(frame: pd.DataFrame) -> np.ndarray:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import importlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -284,6 +285,10 @@ def _execute_notebook(plan: Plan, partial: Path) -> None:
                 f"{plan.chapter.name}: cell {error.exec_count} raised {error.ename}: {error.evalue}\n"
                 f"the notebook with its traceback is kept in {kept}"
             ) from None
+        except (KeyboardInterrupt, SystemExit):
+            # The cell that was at work ends with its kernel; asyncio would print that as an error nobody awaited.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            raise
         except DeadKernelError:
             kept = _keep_failed(plan, target)
             raise RunFailed(

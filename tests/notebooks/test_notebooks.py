@@ -1,0 +1,126 @@
+"""Every notebook runs headless in the quick profile, and what it records makes sense."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from replications.uniroute.trials import METHODS
+from routebook import ledger, record, runs, site
+
+
+@pytest.fixture(scope="session")
+def simulated_run(root, tmp_path_factory):
+    """The UniRoute chapter on simulated data, through the command line, as a user without data gets it."""
+    out = tmp_path_factory.mktemp("runs") / "simulated"
+    command = [sys.executable, "-m", "routebook", "run", "uniroute", "--dataset", "simulated", "--out", str(out)]
+    done = subprocess.run([*command, "-p", "n_trials=3"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def built_runs(built, root):
+    """The runs the built book shows, by notebook."""
+    return {name: site.latest_run(chapter) for name, chapter in runs.chapters(root).items()}
+
+
+@pytest.fixture(params=["built", "simulated"])
+def uniroute(request):
+    """A finished run of the UniRoute chapter: the book's own, and one on simulated data."""
+    if request.param == "simulated":
+        return request.getfixturevalue("simulated_run")
+    return request.getfixturevalue("built_runs")["uniroute"]
+
+
+def test_every_notebook_of_the_book_has_run(built_runs, root):
+    assert set(built_runs) == set(runs.chapters(root))
+    for name, folder in built_runs.items():
+        run = json.loads((folder / "run.json").read_text())
+        assert run["profile"] == "quick", name
+        notebook = nbformat.read(folder / "notebook.ipynb", 4)
+        assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"), name
+        said = [out.text for cell in notebook.cells for out in cell.get("outputs", []) if out.get("name") == "stderr"]
+        assert not said, f"{name} writes to stderr: {said}"
+
+
+def test_uniroute_results_make_sense(uniroute):
+    results = {r["id"]: r for r in record.read_results(uniroute / "results.json")}
+    area = {method: results[f"area/{method}"] for method in METHODS}
+    assert math.isnan(area.pop("best-single")["value"]), "a single point has no area"
+    worst, best = area.pop("random")["value"], area.pop("oracle")["value"]
+    for method, found in area.items():
+        assert worst < found["value"] < best, method
+        assert found["low"] <= found["value"] <= found["high"], method
+    for method in METHODS:
+        assert 0 < results[f"qnc/{method}"]["value"] <= 1 + 1e-9, method
+        assert 0 < results[f"peak/{method}"]["value"] <= 1, method
+    assert results["qnc/oracle"]["value"] < results["qnc/k-means"]["value"]
+
+
+def test_uniroute_says_what_it_ran_on(uniroute):
+    run = json.loads((uniroute / "run.json").read_text())
+    used = {(r["dataset"], r["origin"]) for r in record.read_results(uniroute / "results.json")}
+    assert (run["dataset"], run["origin"]) in used
+    assert used <= {(run["dataset"], run["origin"]), ("simulated", "simulated")}
+
+
+def test_uniroute_evaluates_every_claim(uniroute, root):
+    found = ledger.load(root / "replications/uniroute/ledger.yaml")
+    run = json.loads((uniroute / "run.json").read_text())
+    verdicts = ledger.evaluate(found, record.read_results(uniroute / "results.json"))
+    assert len(verdicts) == len(found.claims)
+    assert all(v.verdict != "not-run" for v in verdicts)
+    if run["origin"] != "real":
+        assert not any(v.verdict in ("reproduced", "partly", "not-reproduced") for v in verdicts)
+
+
+def test_plain_papermill_runs_the_same_notebook(root, tmp_path, simulated_run):
+    import papermill
+
+    settings = {"dataset": "simulated", "n_trials": 3}
+    notebook = papermill.execute_notebook(
+        root / "replications/uniroute/uniroute.ipynb",
+        tmp_path / "out.ipynb",
+        parameters=settings,
+        cwd=tmp_path,
+        kernel_name="python3",
+        progress_bar=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+    )
+    glued = {
+        out.metadata["scrapbook"]["name"]: out
+        for cell in notebook.cells
+        for out in cell.get("outputs", [])
+        if "scrapbook" in out.get("metadata", {})
+    }
+    ours = {r["id"]: r["value"] for r in record.read_results(simulated_run / "results.json")}
+    for key in ("area/k-means", "qnc/k-nn", "area-difference/learned-map/k-means"):
+        (text,) = glued[key].data.values()
+        assert float(text) == ours[key], "the same seed gives the same numbers"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.ipynb"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"), [({"n_trials": "3"}, "found '3'"), ({"n_tirals": 3}, "did you mean 'n_trials'")]
+)
+def test_papermill_with_a_wrong_parameter_stops_in_the_second_cell(root, tmp_path, parameters, said):
+    import papermill
+
+    with pytest.raises(papermill.PapermillExecutionError, match=said) as stopped:
+        papermill.execute_notebook(
+            root / "replications/uniroute/uniroute.ipynb",
+            tmp_path / "out.ipynb",
+            parameters=parameters,
+            cwd=os.fspath(tmp_path),
+            kernel_name="python3",
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
+    assert stopped.value.ename == "UserError"

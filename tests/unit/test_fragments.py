@@ -1,0 +1,166 @@
+"""Pieces of pages made from runs: every number in them is the run's, and every page names its data."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from routebook import fragments, ledger, report, runs
+from routebook.record import Record
+from routebook.site import Built
+
+
+def make_run(**given):
+    run = {
+        "dataset": "routerbench",
+        "origin": "real",
+        "complete": False,
+        "absent": ["mmlu", "gsm8k"],
+        "profile": "quick",
+        "parameters": {"n_trials": 5, "grid": [3, 4], "dataset": "auto"},
+        "digest": "0123456789abcdef",
+        "date": "2026-01-02T03:04:05+00:00",
+        "seconds": 61.6,
+        "peak_memory_mib": 512,
+        "packages": {"numpy": "2.0"},
+        "python": "3.11.7",
+        "git_commit": "abc+changes",
+    }
+    return {**run, **given}
+
+
+@pytest.fixture
+def built(root, tmp_path):
+    """The real project's chapters, with made-up runs."""
+    simulated = make_run(dataset="simulated", origin="simulated", complete=True, absent=[], seconds=2.4)
+    found = []
+    for name, run in (("uniroute", simulated), ("benchmarks", make_run(dataset="all", origin=None, absent=[]))):
+        folder = tmp_path / name
+        folder.mkdir()
+        Record(folder)._write()
+        found.append(Built(runs.chapter(name, root), folder, run, executed=name == "uniroute"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (make_run(), "**routerbench** (real, published data); not present of it: mmlu, gsm8k"),
+        (make_run(absent=[]), "**routerbench** (real, published data)"),
+        (make_run(origin="made", absent=[]), "data this project made (TinyPool)"),
+        (
+            make_run(dataset="simulated", origin="simulated", absent=[]),
+            "**simulated** (simulated data: no number here says anything about real LLMs)",
+        ),
+        (make_run(dataset="all", origin=None, absent=[]), "every dataset present"),
+    ],
+)
+def test_data_is_described_with_its_tier_and_what_is_absent(run, words):
+    assert words in fragments.describe_data(run)
+    assert fragments.describe_data(run) in fragments.notebook_footer(run)
+
+
+def test_the_notice_warns_where_data_is_not_real():
+    assert fragments.notice(make_run()).startswith(":::{note}\n")
+    assert "Profile: quick." in fragments.notice(make_run())
+    assert fragments.notice(make_run(origin="simulated")).startswith(":::{warning}\n")
+    assert ":::" not in fragments.notice(make_run(dataset="all", origin=None))
+
+
+def test_the_footer_names_all_that_makes_a_run():
+    footer = fragments.notebook_footer(make_run())
+    for part in ("routerbench", '`n_trials=5`, `grid=[3, 4]`, `dataset="auto"`', "`0123456789abcdef`"):
+        assert part in footer
+    assert "run on 2026-01-02 in 62 s" in footer
+    assert "parameters: none" in fragments.notebook_footer(make_run(parameters={}))
+
+
+def test_statistics_have_one_row_a_notebook_and_links_from_the_root(built):
+    text = fragments.statistics(built)
+    rows = [line for line in text.splitlines() if line.startswith("| [")]
+    assert len(rows) == len(built)
+    assert (
+        "](/replications/uniroute/uniroute.ipynb) | simulated | simulated | quick | 2026-01-02 03:04 | 2 |" in rows[0]
+    )
+    assert "512 | `0123456789abcdef` |" in rows[0]
+    assert "Python 3.11.7; numpy 2.0." in text
+    assert "Commit: `abc+changes`." in text
+
+
+def test_prose_pages_say_what_the_chapters_ran_on(built):
+    assert "uniroute on **simulated**" in fragments.prose_footer(built)
+    assert "benchmarks" not in fragments.prose_footer(built)
+    assert fragments.data_used(built).count("\n- ") + 1 == 1
+    assert built[0].chapter.title in fragments.data_used(built)
+
+
+def test_results_are_those_of_chapters_that_have_a_ledger(built):
+    assert fragments.results_of(built, ["uniroute"]) == {"uniroute": []}
+    assert fragments.results_of(built, []) == {}
+
+
+def test_a_shown_command_is_really_run(root):
+    block = fragments.command_output(root, ["run", "uniroute", "-p", "n_clusters=0"])
+    lines = block.splitlines()
+    assert lines[:2] == ["```console", "$ routebook run uniroute -p n_clusters=0"]
+    assert "n_clusters: found 0" in lines[2]
+    assert lines[-3:] == ["$ echo $?", "2", "```"]
+    assert str(root) not in block
+
+
+def test_every_shown_command_is_used_on_a_page_and_the_reverse(root):
+    made = {f"command-{name}" for name in fragments.SHOWN_COMMANDS} | {
+        *("scoreboard", "scorecard", "statistics", "data-used")
+    }
+    pages = [path.read_text() for path in (root / "book").glob("*.md")]
+    pages += [path.read_text() for path in (root / "book").glob("*.ipynb")]
+    included = {name for name in made if any(f"_generated/{name}.md" in page for page in pages)}
+    assert included == made
+
+
+def test_summary_says_dataset_time_and_claims(root, built, monkeypatch):
+    verdicts = [SimpleNamespace(verdict=v) for v in ("planned", "reproduced", "planned")]
+    monkeypatch.setattr(ledger, "evaluate", lambda entry, results: verdicts if results == [] else [])
+    lines = list(report.summary(root, built))
+    assert lines[0] == "uniroute: simulated (simulated), ran in 2 s; claims: 2 planned, 1 reproduced"
+    assert lines[1] == "benchmarks: all (various), unchanged, ran earlier in 62 s"
+
+
+def test_latest_results_are_those_of_the_newest_whole_run_of_each_paper(tmp_path):
+    nbformat.write(nbformat.v4.new_notebook(), _file(tmp_path / "replications/toy/toy.ipynb"))
+    nbformat.write(nbformat.v4.new_notebook(), _file(tmp_path / "replications/other/other.ipynb"))
+    for name, value, time in (("old", 1.0, 100), ("new", 2.0, 200), ("half", 3.0, None)):
+        records = [{"id": "x", "value": value, "low": None, "high": None}]
+        folder = tmp_path / "_build/runs/toy" / name
+        _file(folder / "results.json").write_text(json.dumps(records))
+        if time:
+            (folder / runs.RUN_FILE).write_text("{}")
+            os.utime(folder / runs.RUN_FILE, (time, time))
+    assert [r["value"] for r in report.latest_results(tmp_path, ["toy", "other"])["toy"]] == [2.0]
+    assert set(report.latest_results(tmp_path, ["toy", "other"])) == {"toy"}
+    assert report.latest_results(tmp_path, ["other"]) == {}
+
+
+def _file(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def test_progress_is_silent_without_a_terminal(monkeypatch, capsys):
+    from routebook.progress import progress
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    assert list(progress(range(3), label="x")) == [0, 1, 2]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("ROUTEBOOK_QUIET", "1")
+    assert list(progress(range(3), label="x")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.delenv("ROUTEBOOK_QUIET")
+    assert list(progress(range(3), label="counting")) == [0, 1, 2]
+    assert "counting" in capsys.readouterr().err
