@@ -57,7 +57,8 @@ def statistics(built: Sequence[Built]) -> str:
         )
     versions = ", ".join(f"{name} {version}" for name, version in built[0].run["packages"].items())
     commit = built[0].run["git_commit"]
-    return "\n".join([*rows, "", f"Python {built[0].run['python']}; {versions}.", "", f"Commit: `{commit}`.", ""])
+    table = [":::{container} scroll", *rows, ":::"]
+    return "\n".join([*table, "", f"Python {built[0].run['python']}; {versions}.", "", f"Commit: `{commit}`.", ""])
 
 
 def data_used(built: Sequence[Built]) -> str:

@@ -838,7 +838,7 @@ def html(verdicts: Iterable[Verdict]) -> str:
     """
     head = ("verdict", "claim", "paper", "ours", "difference")
     # The theme gives tables of class "dataframe" the colours of the page; others get a light box on dark pages.
-    lines = ['<table class="dataframe routebook-table ledger-table"><thead><tr>']
+    lines = ['<div class="scroll"><table class="dataframe routebook-table ledger-table"><thead><tr>']
     lines += [f'<th scope="col">{name}</th>' for name in head]
     lines.append("</tr></thead><tbody>")
     for v in verdicts:
@@ -848,7 +848,7 @@ def html(verdicts: Iterable[Verdict]) -> str:
         cells = [f'<span class="verdict verdict-{v.verdict}">{v.verdict}</span>', claim + "</div>"]
         cells += [html_lib.escape(number) for number in _numbers(v)]
         lines.append(f'<tr id="claim-{v.claim}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return "\n".join([*lines, "</tbody></table>"])
+    return "\n".join([*lines, "</tbody></table></div>"])
 
 
 def _code(text: str) -> str:

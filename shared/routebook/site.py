@@ -122,6 +122,7 @@ def _build_site(root: Path, built: list[Built], say: Callable[[str], None]) -> P
         say("site: nothing changed")
         return html
     site = runs.partial_path(root / "_build" / "site")
+    say("site: building")
     try:
         _jupyter_book(root, source, site)
         (site / "_build" / "html" / SITE_STAMP).write_text(digest)
