@@ -12,7 +12,7 @@ import pandas as pd
 from replications.uniroute.learned_map import LearnedMap
 from replications.uniroute.params import UniRouteParams
 from replications.uniroute.trials import Trial, draw_split
-from routebook import routers
+from routebook import load, routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import DeferralCurve, deferral_curve, interpolate
 from routebook.encoders import measure_latency
@@ -93,7 +93,7 @@ def open_choices(
     numbers = pd.DataFrame.from_dict(
         {name: {"effect": b.estimate, "low": b.low, "high": b.high} for name, b in bounds.items()}, orient="index"
     )
-    return numbers, _table(bounds, read_off, unreached, empty)
+    return numbers, _table(bounds, read_off, unreached, empty, benchmark)
 
 
 def qnc_of_mean_curve(curves: Sequence[DeferralCurve]) -> float:
@@ -113,7 +113,20 @@ def qnc_of_mean_curve(curves: Sequence[DeferralCurve]) -> float:
     return float(share[reached[0]]) if len(reached) else 1.0
 
 
-def _table(bounds: dict[str, Estimate], read_off: float, unreached: float, empty: int) -> pd.DataFrame:
+def _views_seen(benchmark: RoutingBenchmark) -> str:
+    """Say how many different texts an encoder gets to see in each prompt view of RouterBench."""
+    if benchmark.name != "routerbench":
+        return "not run"
+    seen = {view: set(load("routerbench", prompt_view=view).prompts) for view in ("question", "first-1400-chars")}
+    return (
+        f"{len(seen['question'])} different texts with the question alone, {len(seen['first-1400-chars'])} with the "
+        "first 1,400 characters; rerun with prompt_view=first-1400-chars"
+    )
+
+
+def _table(
+    bounds: dict[str, Estimate], read_off: float, unreached: float, empty: int, benchmark: RoutingBenchmark
+) -> pd.DataFrame:
     area = {name: f"area {b.estimate:+.4f} [{b.low:+.4f}, {b.high:+.4f}]" for name, b in bounds.items()}
     rows = [
         (
@@ -181,7 +194,7 @@ def _table(bounds: dict[str, Estimate], read_off: float, unreached: float, empty
             "prompt text of RouterBench",
             "not said; prompts carry worked examples shared by a whole dataset",
             "the question alone",
-            "rerun with prompt_view=full or first-1400-chars",
+            _views_seen(benchmark),
         ),
         ("split of 11 LLMs", "“a random 50%”", "5 seen, 6 unseen", "not run"),
         ("ties", "not said", "the cheaper LLM", "not run"),

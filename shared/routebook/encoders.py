@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import sqlite3
+import warnings
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -420,15 +421,17 @@ def _not_found(encoder: Encoder, error: Exception) -> str:
 @lru_cache(maxsize=2)
 def _load(encoder: Encoder, fingerprint: str) -> Any:
     """Load the model onto the CPU; `fingerprint` makes a changed folder another cache entry."""
-    import torch
-    from transformers.utils import logging as transformers_logging
+    with warnings.catch_warnings():
+        # In a notebook without widgets tqdm warns as the libraries below import it; nothing here draws their bars.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import torch
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
 
     commit = _commit(encoder) if encoder.kind == "hub" else None
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        from sentence_transformers import SentenceTransformer
-
         model = SentenceTransformer(encoder.source, device="cpu", revision=commit)
     except Exception as error:
         # Loaders raise whatever their file formats raise; the user can act on the name and the reason.
