@@ -18,9 +18,9 @@ import logging
 import os
 import re
 import sqlite3
-import warnings
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
