@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from replications.uniroute.trials import METHODS, PAPER_METHODS, Trial, paired_difference, summarise
+from replications.uniroute.trials import DYNAMIC_METHODS, METHODS, Trial, paired_difference, summarise
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import mean_curve
 from routebook.figures import label
@@ -22,6 +22,10 @@ COMPARED = (
     ("k-means", "k-nn"),
     ("learned-map", "k-nn"),
     ("learned-map", "k-means"),
+    ("learned-map", "retrained-mlp"),
+    ("learned-map", "retrained-matfac"),
+    ("k-means", "retrained-mlp"),
+    ("clairvoyant-mlp", "k-means"),
     ("oracle", "learned-map"),
     ("k-means", "dataset-oracle"),
     ("learned-map", "dataset-oracle"),
@@ -31,8 +35,12 @@ UNITS = {"area": "normalised area", "qnc": "fraction", "peak": "quality"}
 PUBLISHED_ROWS = {
     "zero-router": "ZeroRouter",
     "k-nn": "K-NN",
+    "retrained-mlp": "Retrained MLP",
+    "retrained-matfac": "Retrained MatFac",
     "k-means": "UniRoute (K-Means)",
     "learned-map": "UniRoute (LearnedMap)",
+    "clairvoyant-mlp": "Clairvoyant MLP",
+    "clairvoyant-matfac": "Clairvoyant MatFac",
 }
 
 
@@ -82,13 +90,17 @@ def published_routerbench(published: Mapping[tuple[str, str], Cell], method: str
 def figure6_table(
     metrics: pd.DataFrame, published: Mapping[tuple[str, str], Cell]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return our RouterBench column of Figure 6: numbers, and as shown beside the paper's, best of the paper's in bold.
+    """Return our RouterBench column of Figure 6: the numbers, and the table as shown beside the paper's.
 
-    QNC is in percent of the most accurate unseen LLM's cost, each trial capped at 100; area has no unit.
+    Bold: the best of the routers that can be had for unseen LLMs, the clairvoyant ones left aside. QNC is in percent
+    of the most accurate unseen LLM's cost, each trial capped at 100; area has no unit.
     """
     area, qnc, peak = (summarise(metrics, column) for column in ("area", "qnc", "peak"))
     numbers = pd.DataFrame({"QNC": 100 * qnc["value"], "Area": area["value"], "Peak": peak["value"]})
-    best = {"QNC": numbers["QNC"][list(PAPER_METHODS)].idxmin(), "Area": numbers["Area"][list(PAPER_METHODS)].idxmax()}
+    best = {
+        "QNC": numbers["QNC"][list(DYNAMIC_METHODS)].idxmin(),
+        "Area": numbers["Area"][list(DYNAMIC_METHODS)].idxmax(),
+    }
     rows = {}
     for method in METHODS:
         cells = {
@@ -145,9 +157,9 @@ def comparison_table(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences_to(base: str, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the difference in area of each learned method to a base method: value, low, high by method key."""
+    """Return the difference in area of each method that reads the prompt to a base method: value, low, high by method."""
     rows = {}
-    for method in ("k-nn", "dataset-oracle", "k-means", "learned-map"):
+    for method in (*DYNAMIC_METHODS[1:], "dataset-oracle", "clairvoyant-mlp"):
         outcome = compare(metrics, "area", method, base)
         rows[method] = {"value": outcome.estimate, "low": outcome.low, "high": outcome.high}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -166,3 +178,20 @@ def selection_table(done: Sequence[Trial]) -> pd.DataFrame:
             "area between best and worst K": f"{spread:.4f}",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def validation_area_by_k(done: Sequence[Trial]) -> dict[str, Curve]:
+    """Return Figure 5: each method's candidates K and their mean validation area on the seen LLMs."""
+    lines = {}
+    for method in ("k-nn", "k-means", "learned-map"):
+        selections = [trial.selections[method] for trial in done]
+        lines[method] = (np.array(selections[0].grid), np.mean([s.areas for s in selections], axis=0))
+    return lines
+
+
+def worst_clusters(done: Sequence[Trial]) -> tuple[int, np.ndarray]:
+    """Return the K whose test area is smallest on average, and its area minus ZeroRouter's in each trial, [n_trials]."""
+    candidates = list(done[0].area_by_clusters)
+    areas = np.array([[trial.area_by_clusters[k] for k in candidates] for trial in done])
+    worst = int(areas.mean(axis=0).argmin())
+    return candidates[worst], areas[:, worst] - np.array([trial.curves["zero-router"].area() for trial in done])

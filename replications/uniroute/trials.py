@@ -21,9 +21,13 @@ from routebook.errors import UserError
 from routebook.progress import progress
 from routebook.significance import mean_interval
 
-# In the order of the paper's tables; the last four are not in the paper.
-PAPER_METHODS = ("zero-router", "k-nn", "k-means", "learned-map")
-METHODS = (*PAPER_METHODS, "oracle", "dataset-oracle", "best-single", "random")
+# In the order of the paper's Figure 6: dynamic and retrained routers, then those that see every label.
+DYNAMIC_METHODS = ("zero-router", "k-nn", "retrained-mlp", "retrained-matfac", "k-means", "learned-map")
+CLAIRVOYANT_METHODS = ("clairvoyant-mlp", "clairvoyant-matfac")
+# The last four are not in the paper.
+METHODS = (*DYNAMIC_METHODS, *CLAIRVOYANT_METHODS, "oracle", "dataset-oracle", "best-single", "random")
+# "We choose d using the same procedure used to pick K" (Appendix G.2); the grid is not given.
+RANKS = (2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial's outcome on the unseen LLMs: each method's exact deferral curve, and the K each selection picked."""
+    """One trial's outcome on the unseen LLMs.
+
+    Attributes
+    ----------
+    curves
+        Each method's exact deferral curve on the test prompts.
+    selections
+        What each tuned method was tuned to, with the validation area of every candidate.
+    area_by_clusters
+        Test area of UniRoute (K-means) for every candidate K; looked at after the fact, never used for tuning.
+    """
 
     split: Split
     curves: Mapping[str, DeferralCurve]
     selections: Mapping[str, Selection]
+    area_by_clusters: Mapping[int, float]
 
 
 def draw_split(benchmark: RoutingBenchmark, params: UniRouteParams, trial: int) -> Split:
@@ -110,34 +125,59 @@ def run_trial(benchmark: RoutingBenchmark, embeddings: np.ndarray, params: UniRo
     validation = benchmark.subset(split.validation, split.unseen)
     test = benchmark.subset(split.test, split.unseen)
     z = {"train": embeddings[split.train], "validation": embeddings[split.validation], "test": embeddings[split.test]}
+    seed = params.seed + trial
 
-    clusterings = {
-        k: routers.KMeans(n_clusters=k, seed=params.seed + trial).fit(train, z["train"]) for k in params.clusters_tried
-    }
+    clusterings = {k: routers.KMeans(n_clusters=k, seed=seed).fit(train, z["train"]) for k in params.clusters_tried}
     makers = {
         "k-nn": (lambda k: routers.KNN(n_neighbours=k), params.neighbours_tried),
-        "k-means": (lambda k: routers.KMeans(n_clusters=k, seed=params.seed + trial), params.clusters_tried),
+        "k-means": (lambda k: routers.KMeans(n_clusters=k, seed=seed), params.clusters_tried),
         "learned-map": (
-            lambda k: LearnedMap(n_clusters=k, seed=params.seed + trial, clustering=clusterings[k]),
+            lambda k: LearnedMap(n_clusters=k, seed=seed, clustering=clusterings[k]),
             params.clusters_tried,
         ),
+        "matfac": (lambda rank: routers.MatrixFactorization(rank=rank, seed=seed), RANKS),
     }
     selections, fitted = {}, {}
     for method, (make, grid) in makers.items():
         selections[method] = select(make, grid, train, z["train"], tuning, z["validation"])
-        fitted[method] = make(selections[method].best).fit(train, z["train"]).add_models(validation, z["validation"])
+        if method != "matfac":
+            router = make(selections[method].best).fit(train, z["train"])
+            fitted[method] = router.add_models(validation, z["validation"])
+    fitted |= _static_routers(benchmark, embeddings, split, selections["matfac"].best, seed)
     fitted["zero-router"] = routers.ZeroRouter().fit(validation, z["validation"])
     fitted["dataset-oracle"] = routers.DatasetOracle().fit(validation, z["validation"])
     fitted["best-single"] = routers.BestSingle().fit(validation, z["validation"])
-    fitted["random"] = routers.Random(seed=params.seed + trial).fit(validation, z["validation"])
+    fitted["random"] = routers.Random(seed=seed).fit(validation, z["validation"])
     fitted["oracle"] = routers.Oracle().fit(test, z["test"])
-    curves = {
-        method: deferral_curve(
-            routers.quality_for(fitted[method], z["test"], split.unseen, tasks=test.tasks), test.quality, test.cost
-        )
-        for method in METHODS
+
+    def curve(router: routers.Router) -> DeferralCurve:
+        estimates = routers.quality_for(router, z["test"], split.unseen, tasks=test.tasks)
+        return deferral_curve(estimates, test.quality, test.cost)
+
+    curves = {method: curve(fitted[method]) for method in METHODS}
+    by_clusters = {
+        k: curve(clustering.add_models(validation, z["validation"])).area() for k, clustering in clusterings.items()
     }
-    return Trial(split, curves, selections)
+    return Trial(split, curves, selections, by_clusters)
+
+
+def _static_routers(
+    benchmark: RoutingBenchmark, embeddings: np.ndarray, split: Split, rank: int, seed: int
+) -> dict[str, routers.Router]:
+    """Fit the routers with one output an LLM, which must be trained anew for the unseen LLMs (Appendix G.2).
+
+    Retrained: on the validation prompts alone, which leaves nothing to choose a checkpoint by. Clairvoyant: on training
+    and validation prompts with the labels of the unseen LLMs on both, keeping the checkpoint best on validation.
+    """
+    both = np.concatenate([split.train, split.validation])
+    validation = benchmark.subset(split.validation, split.unseen), embeddings[split.validation]
+    everything = benchmark.subset(both, split.unseen), embeddings[both]
+    return {
+        "retrained-mlp": routers.MLP(seed=seed).fit(*validation),
+        "retrained-matfac": routers.MatrixFactorization(rank=rank, seed=seed).fit(*validation),
+        "clairvoyant-mlp": routers.MLP(seed=seed).fit(*everything, validation=validation),
+        "clairvoyant-matfac": routers.MatrixFactorization(rank=rank, seed=seed).fit(*everything, validation=validation),
+    }
 
 
 def metrics_frame(trials: Sequence[Trial]) -> pd.DataFrame:

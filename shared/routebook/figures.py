@@ -39,8 +39,10 @@ METHODS: dict[str, Look] = {
     "dataset-oracle": Look("DatasetOracle", "#4d8f3a", (0, (5, 2)), "s"),
     "zero-router": Look("ZeroRouter", "#8a8a8a", "--", "v"),
     "k-nn": Look("K-NN", "#c77800", "-.", "^"),
-    "mlp": Look("MLP", "#b0568f", (0, (3, 1, 1, 1)), "P"),
-    "matrix-factorization": Look("MatFac", "#8f5fbf", (0, (3, 1, 1, 1, 1, 1)), "X"),
+    "retrained-mlp": Look("Retrained MLP", "#b0568f", (0, (3, 1, 1, 1)), "P"),
+    "retrained-matfac": Look("Retrained MatFac", "#8f5fbf", (0, (3, 1, 1, 1, 1, 1)), "X"),
+    "clairvoyant-mlp": Look("Clairvoyant MLP", "#b0568f", (0, (1, 2)), "p"),
+    "clairvoyant-matfac": Look("Clairvoyant MatFac", "#8f5fbf", (0, (1, 2)), "d"),
     "k-means": Look("UniRoute (K-means)", "#0a7fc2", "-", "o"),
     "learned-map": Look("UniRoute (LearnedMap)", "#d1432f", "-", "h"),
 }
