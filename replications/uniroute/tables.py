@@ -157,7 +157,7 @@ def comparison_table(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences_to(base: str, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the difference in area of each method that reads the prompt to a base method: value, low, high by method."""
+    """Return how much area each method that reads the prompt has beyond a base method: value, low, high."""
     rows = {}
     for method in (*DYNAMIC_METHODS[1:], "dataset-oracle", "clairvoyant-mlp"):
         outcome = compare(metrics, "area", method, base)
@@ -190,7 +190,7 @@ def validation_area_by_k(done: Sequence[Trial]) -> dict[str, Curve]:
 
 
 def worst_clusters(done: Sequence[Trial]) -> tuple[int, np.ndarray]:
-    """Return the K whose test area is smallest on average, and its area minus ZeroRouter's in each trial, [n_trials]."""
+    """Return the K with the smallest mean test area, and its area minus ZeroRouter's trial by trial."""
     candidates = list(done[0].area_by_clusters)
     areas = np.array([[trial.area_by_clusters[k] for k in candidates] for trial in done])
     worst = int(areas.mean(axis=0).argmin())

@@ -186,6 +186,7 @@ def line_plot(
     ylabel: str,
     diagonal: bool = False,
     scatter: bool = False,
+    logx: bool = False,
 ) -> Figure:
     """Draw y against x, one line (or cloud of points) a method key; `diagonal` adds the line of equality."""
     import matplotlib.pyplot as plt
@@ -202,7 +203,7 @@ def line_plot(
         if diagonal:
             ends = [min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])]
             axes.plot(ends, ends, color=INK, lw=1)
-        _finish(axes, xlabel, ylabel, False)
+        _finish(axes, xlabel, ylabel, logx)
         if len(lines) > 1:
             axes.legend(fontsize=9, labelcolor=INK)
         sns.despine(figure)

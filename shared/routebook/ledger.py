@@ -25,7 +25,8 @@ Before these rules, in this order: a claim (or an artefact) that is planned is `
 dataset than the claim's gives `data-unavailable`; a claim that needs the complete dataset, read from a run that had
 only part of it, gives `data-unavailable` with the absent parts named and our number shown all the same.
 
-A result that a claim reads and the run did not record is an error, never a verdict.
+A result that a claim reads and a run on the claim's dataset did not record is an error, never a verdict; a run on
+other data need not record it, and the claim is `data-unavailable` there.
 """
 
 from __future__ import annotations
@@ -576,6 +577,9 @@ def _verdict(ledger: Ledger, entry: Entry, claim: Claim, records: dict | None) -
     elif records is None:
         how = f"the chapter has not been run; type `routebook run {ledger.paper}`"
         outcome = {"verdict": "not-run", "reason": how}
+    elif _on_other_data(claim, records):
+        found = ", ".join(sorted({str(record.get("dataset")) for record in records.values()}))
+        outcome = {"verdict": "data-unavailable", "reason": f"needs {claim.needs.dataset}; the run was on {found}"}
     else:
         reading = _read(ledger, claim, records)
         verdict, reason = _judge(claim, published, reading)
@@ -585,6 +589,13 @@ def _verdict(ledger: Ledger, entry: Entry, claim: Claim, records: dict | None) -
         if reading.origin != "real" or reading.dataset == claim.needs.dataset:
             outcome |= {"ours": reading.values[-1], "interval": reading.interval}
     return Verdict(**(fixed | outcome))
+
+
+def _on_other_data(claim: Claim, records: dict) -> bool:
+    """Whether a run recorded nothing a claim reads because nothing in it was computed on the claim's dataset."""
+    keys = [claim.reads] if isinstance(claim.reads, str) else claim.reads
+    here = any(record.get("dataset") == claim.needs.dataset for record in records.values())
+    return not here and not any(key in records for key in keys)
 
 
 def _needs(claim: Claim) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from replications.uniroute.tables import COMPARED
+from replications.uniroute.trials import METHODS
 from routebook import ledger as L
 from routebook.errors import UserError
 from routebook.ledger import LedgerError, evaluate, judge_ordering, judge_trend, judge_value, load
@@ -538,16 +540,17 @@ def test_every_forensic_finding_occurs_exactly_once(uniroute):
 
 
 def chapter_results(**changes) -> list[dict]:
-    """Return a made-up record for every key the chapter's first part promises."""
-    methods = ("zero-router", "k-nn", "k-means", "learned-map", "oracle", "dataset-oracle", "best-single", "random")
-    pairs = [("k-means", "zero-router"), ("learned-map", "zero-router"), ("k-nn", "zero-router"), ("k-means", "k-nn")]
-    pairs += [("learned-map", "k-nn"), ("learned-map", "k-means")]
+    """Return a made-up record for every key the chapter promises."""
+    methods, pairs = METHODS, COMPARED
     area = {"unit": "area", "low": 0.6, "high": 0.8, "dataset": "routerbench", **changes}
     share = {"unit": "%", "low": 90.0, "high": 100.0, "dataset": "routerbench", **changes}
     given = [record(f"area/{m}", 0.7, **area) for m in methods]
     given += [record(f"qnc/{m}", 99.0, **share) for m in methods]
     given += [record(f"area-difference/{a}/{b}", 0.02, **{**area, "low": 0.01, "high": 0.03}) for a, b in pairs]
     given += [record(f"qnc-difference/{a}/{b}", -0.3, **{**share, "low": -1.0, "high": 1.0}) for a, b in pairs]
+    given += [record("figure-5/area-difference/worst-k/zero-router", 0.02, **{**area, "low": 0.01, "high": 0.03})]
+    contrast = {**area, "unit": "", "low": 0.1, "high": 0.3}
+    given += [record("figure-9/similarity-difference/claude-within/claude-others", 0.2, **contrast)]
     truth = {"dataset": "simulated", "origin": "simulated", "low": None, "high": None}
     given += [record("psi-recovery/share-within-2se", 0.95, **truth)]
     return [*given, record("psi-recovery/chi2-per-df", 1.02, **truth)]
@@ -576,7 +579,7 @@ def test_the_published_numbers_reproduce_themselves(uniroute):
             entry = next(e for e, x in uniroute.claims if x.id == c.id)
             given[c.reads]["value"] = uniroute.cell(entry, c.published).value
     verdicts = [v for v in evaluate(uniroute, list(given.values())) if v.kind == "value" and v.origin == "real"]
-    assert len(verdicts) == 8
+    assert len(verdicts) == 16
     assert {v.verdict for v in verdicts} == {"reproduced"}
 
 
@@ -595,3 +598,13 @@ def test_importing_the_ledger_imports_nothing_heavy():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_run_on_other_data_need_not_record_what_a_claim_reads(tmp_path):
+    found = load(write(tmp_path, [claim()]))
+    elsewhere = record(dataset="simulated", origin="simulated")
+    (verdict,) = evaluate(found, [{**elsewhere, "id": "something/else"}])
+    assert verdict.verdict == "data-unavailable"
+    assert "simulated" in verdict.reason
+    with pytest.raises(LedgerError, match="did not record"):
+        evaluate(found, [{**record(), "id": "something/else"}])
