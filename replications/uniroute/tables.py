@@ -13,7 +13,7 @@ from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import mean_curve
 from routebook.figures import label
 from routebook.ledger import Cell
-from routebook.significance import mean_interval, sign_test
+from routebook.significance import Estimate, mean_interval, sign_test
 
 COMPARED = (
     ("k-means", "zero-router"),
@@ -195,3 +195,25 @@ def worst_clusters(done: Sequence[Trial]) -> tuple[int, np.ndarray]:
     areas = np.array([[trial.area_by_clusters[k] for k in candidates] for trial in done])
     worst = int(areas.mean(axis=0).argmin())
     return candidates[worst], areas[:, worst] - np.array([trial.curves["zero-router"].area() for trial in done])
+
+
+def budget_table(errors: pd.DataFrame) -> pd.DataFrame:
+    """Return `budget.budget_errors` as readers see it: one row a budget."""
+    rows = {
+        f"{row.share:.0%} of the range": {
+            "test cost / budget": f"{row.test_spent:.3f} [{row.low:.3f}, {row.high:.3f}]",
+            "validation cost / budget": f"{row.validation_spent:.3f}",
+            "trials over budget": f"{row.over_budget:.0%}",
+            "mean quality": f"{row.quality:.3f}",
+        }
+        for row in errors.itertuples()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def family_table(family: str, contrast: Estimate | None) -> pd.DataFrame:
+    """Return how much more alike a family's LLMs are to each other than to the rest, or that there is none."""
+    said = "no such family in this pool"
+    if contrast is not None:
+        said = f"{contrast.estimate:+.3f} [{contrast.low:+.3f}, {contrast.high:+.3f}] over {contrast.n} cluster seeds"
+    return pd.DataFrame({"similarity within the family minus to the others": {family: said}})
