@@ -1,7 +1,7 @@
 """The facts of TinyPool's knowledge questions: common knowledge about countries, words and animals.
 
-A fact's tier, 1 to 5, is how rarely it is seen in training: a fact of tier 1 is asked eight times as often as one of
-tier 5, as famous facts are on the web.
+A fact's tier, 1 to 4, is how rarely it is seen in training: a fact of tier 1 is asked eight times as often as one of
+tier 4, as famous facts are on the web. Tier 5 asks for two facts in a row.
 """
 
 from __future__ import annotations
@@ -54,6 +54,16 @@ PHRASES: dict[str, tuple[str, ...]] = {
         "Name the continent of {s}.",
         "{s} is on which continent?",
     ),
+    "language of capital": (
+        "Which language is spoken in the country whose capital is {s}?",
+        "What do people speak in the country with the capital {s}?",
+        "{s} is the capital of a country where people speak which language?",
+    ),
+    "continent of capital": (
+        "On which continent is the country whose capital is {s}?",
+        "The country with the capital {s} is on which continent?",
+        "{s} is the capital of a country on which continent?",
+    ),
     "opposite": (
         "What is the opposite of {s}?",
         "Name the opposite of {s}.",
@@ -77,15 +87,17 @@ def _table(text: str) -> list[list[str]]:
 def _all() -> list[tuple[str, str, str, int]]:
     """Return (relation, subject, answer, tier); a table lists its best-known rows first."""
     found: list[tuple[str, str, str, int]] = []
-    tier = lambda i, n: 1 + 5 * i // n  # noqa: E731
+    tier = lambda i, n: 1 + 4 * i // n  # noqa: E731
     rows = _table(COUNTRIES)
     for i, (country, capital, language, continent) in enumerate(rows):
         t = tier(i, len(rows))
         found += [
             ("capital", country, capital.lower(), t),
-            ("country", capital, country.lower(), min(t + 1, 5)),
-            ("language", country, language.lower(), min(t + 1, 5)),
+            ("country", capital, country.lower(), min(t + 1, 4)),
+            ("language", country, language.lower(), min(t + 1, 4)),
             ("continent", country, continent.lower(), t),
+            ("language of capital", capital, language.lower(), 5),
+            ("continent of capital", capital, continent.lower(), 5),
         ]
     for relation, text in (("opposite", OPPOSITES), ("young", YOUNG)):
         rows = _table(text)
@@ -95,4 +107,4 @@ def _all() -> list[tuple[str, str, str, int]]:
 
 FACTS = _all()
 FACTS_BY_TIER = {t: tuple((r, s, a) for r, s, a, tier in FACTS if tier == t) for t in (1, 2, 3, 4, 5)}
-TIER_WEIGHT = {1: 8.0, 2: 5.0, 3: 3.0, 4: 2.0, 5: 1.0}
+TIER_WEIGHT = {1: 8.0, 2: 6.0, 3: 3.0, 4: 1.5, 5: 1.5}

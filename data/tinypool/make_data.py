@@ -29,10 +29,11 @@ sys.path.insert(0, str(HERE))
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
+from card import write_card  # noqa: E402
 from facts import TIER_WEIGHT  # noqa: E402
-from model import END, ASK, MAX_ANSWER, TinyLM, Tokenizer, generate, read, save  # noqa: E402, I001
+from model import ASK, END, MAX_ANSWER, TinyLM, Tokenizer, generate, read, save  # noqa: E402
 from recipes import RECIPES  # noqa: E402
-from tasks import DOMAINS, FAMILIES, HELD_OUT, LEVELS, LEVEL_WEIGHT, SPELLED, Question, draw  # noqa: E402
+from tasks import DOMAINS, FAMILIES, HELD_OUT, LEVEL_WEIGHT, LEVELS, SPELLED, Question, draw  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 from train import Examples, Recipe, encode, texts, train  # noqa: E402
 
@@ -41,6 +42,7 @@ PER_FAMILY = 500
 N_PROBES = 192
 HORIZON = 10
 TOP_TOKENS = 256
+PARTS = ("prompt", "answer", "level")
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
@@ -87,12 +89,12 @@ def training_examples(
         tokenizer = Tokenizer([END, ASK, *sorted(pieces)])
         for family in families:
             found = encode(family, drawn[family], tokenizer)
-            for name in ("prompt", "answer", "level"):
+            for name in PARTS:
                 np.save(work / f"{family}-{name}.npy", getattr(found, name))
         vocabulary_file.write_text(json.dumps(tokenizer.vocabulary), encoding="utf-8")
     tokenizer = Tokenizer(json.loads(vocabulary_file.read_text(encoding="utf-8")))
     data = {
-        family: Examples(*(np.load(work / f"{family}-{part}.npy", mmap_mode="r") for part in ("prompt", "answer", "level")))
+        family: Examples(*(np.load(work / f"{family}-{part}.npy", mmap_mode="r") for part in PARTS))
         for family in families
     }
     return data, tokenizer
@@ -102,10 +104,10 @@ def _quoted(answer: str, family: str) -> str:
     return f'"{answer}"' if family in SPELLED else answer
 
 
-def _train_one(recipe: Recipe, work: Path, out: Path, n_vocabulary: int, families: list[str]) -> dict:
+def _train_one(recipe: Recipe, work: Path, out: Path, n_vocabulary: int) -> None:
     """Train one model in a process of its own, on one thread, and write its weights and its training record."""
     torch.set_num_threads(1)
-    data, _ = training_examples(0, 0, [], work, families)
+    data, _ = training_examples(0, 0, [], work, list(recipe.diet))
     started = time.monotonic()
 
     def report(line: str) -> None:
@@ -114,27 +116,29 @@ def _train_one(recipe: Recipe, work: Path, out: Path, n_vocabulary: int, familie
 
     model = train(recipe, data, n_vocabulary, zlib.crc32(recipe.name.encode()), report)
     save(out / "weights" / f"{recipe.name}.npz", model)
-    mean = {f: float(((data[f].prompt[:, 0] >= 0).sum(1) + (data[f].answer >= 0).sum(1) - 1).mean()) for f in recipe.diet}
-    total = sum(recipe.diet.values())
-    tokens = round(recipe.examples * sum(share * mean[f] for f, share in recipe.diet.items()) / total)
+    tokens = round(recipe.examples * _mean_length(data, recipe.diet))
     inside = 12 * recipe.shape.layers * recipe.shape.width**2
     record = {
-        "parameters": model.n_parameters,
         "examples": recipe.examples,
         "tokens": tokens,
         "flops": 6 * inside * tokens,
         "seconds": round(time.monotonic() - started),
     }
-    _write_json(work / f"{recipe.name}.json", record)
-    return record
+    _write_json(out / "weights" / f"{recipe.name}.json", record)
 
 
-def train_all(recipes, work: Path, out: Path, n_vocabulary: int, families: list[str], jobs: int) -> None:
+def _mean_length(data: dict[str, Examples], diet: dict[str, float]) -> float:
+    """Return the mean number of tokens that pass through a model for one training example of a diet."""
+    mean = {f: ((data[f].prompt[:, 0] >= 0).sum(1) + (data[f].answer >= 0).sum(1) - 1).mean() for f in diet}
+    return float(sum(share * mean[f] for f, share in diet.items()) / sum(diet.values()))
+
+
+def train_all(recipes: tuple[Recipe, ...], work: Path, out: Path, n_vocabulary: int, jobs: int) -> None:
     """Train every model whose weights are not there yet, `jobs` at a time."""
     (out / "weights").mkdir(parents=True, exist_ok=True)
     todo = [r for r in recipes if not (out / "weights" / f"{r.name}.npz").is_file()]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(_train_one, r, work, out, n_vocabulary, families) for r in todo]
+        running = [pool.submit(_train_one, r, work, out, n_vocabulary) for r in todo]
         for future in tqdm(running, desc="training models", unit="model", disable=None):
             future.result()
 
@@ -195,7 +199,7 @@ def latency(model: TinyLM, prompts: list[str], tokenizer: Tokenizer) -> float:
     return 1000 * statistics.median(seconds)
 
 
-def measure(names: list[str], frame: pd.DataFrame, out: Path, work: Path, tokenizer: Tokenizer) -> None:
+def measure(names: list[str], frame: pd.DataFrame, out: Path, tokenizer: Tokenizer) -> None:
     """Ask every model every prompt and write answers, correctness, costs and footprints."""
     torch.set_num_threads(1)
     prompts, right = frame["prompt"].tolist(), frame["answer"].to_numpy()
@@ -208,7 +212,7 @@ def measure(names: list[str], frame: pd.DataFrame, out: Path, work: Path, tokeni
         answers[name], lengths, generated[name] = answer_all(model, prompts, tokenizer)
         flops[name] = model.flops(lengths, generated[name])
         prints[name] = footprint(model, probes["prompt"].tolist(), tokenizer, top)
-        record = json.loads((work / f"{name}.json").read_text(encoding="utf-8"))
+        record = json.loads((out / "weights" / f"{name}.json").read_text(encoding="utf-8"))
         shape = model.shape
         rows.append(
             {
@@ -237,13 +241,23 @@ def measure(names: list[str], frame: pd.DataFrame, out: Path, work: Path, tokeni
     table.to_csv(out / "footprints.csv", float_format="%.8g", lineterminator="\n")
 
 
+def embed(prompts: list[str], out: Path) -> None:
+    """Write the prompts' embeddings by `minilm` in half precision, in two files of at most 5 MiB."""
+    from routebook.encoders import embed as encode_texts
+
+    vectors = encode_texts(prompts, "minilm").astype(np.float16)
+    half = (len(vectors) + 1) // 2
+    np.save(out / "embeddings-1.npy", vectors[:half])
+    np.save(out / "embeddings-2.npy", vectors[half:])
+
+
 def _write_json(path: Path, content: object) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, ensure_ascii=False, indent=0), encoding="utf-8")
     partial.replace(path)
 
 
-def smoke(recipes):
+def smoke(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
     """Return two tiny recipes: enough to see the whole pipeline run."""
     return tuple(replace(r, examples=4_000) for r in recipes if r.name in ("general-5k", "strings-xs"))
 
@@ -265,11 +279,13 @@ def main() -> None:
     frame = pd.DataFrame([{**vars(q), "split": split} for q, split in asked])
     frame["domain"] = frame["family"].map({f: d for d, families in DOMAINS.items() for f in families})
     frame.insert(0, "id", [f"tinypool.{i:05d}" for i in range(len(frame))])
-    data, tokenizer = training_examples(n_examples, SEED, [q for q, _ in asked], work, list(FAMILIES))
-    train_all(recipes, work, given.out, len(tokenizer.vocabulary), list(FAMILIES), given.jobs)
+    _, tokenizer = training_examples(n_examples, SEED, [q for q, _ in asked], work, list(FAMILIES))
+    train_all(recipes, work, given.out, len(tokenizer.vocabulary), given.jobs)
     (given.out / "vocabulary.json").write_text(json.dumps(tokenizer.vocabulary), encoding="utf-8")
     frame.to_parquet(given.out / "prompts.parquet", index=False)
-    measure([r.name for r in recipes], frame, given.out, work, tokenizer)
+    measure([r.name for r in recipes], frame, given.out, tokenizer)
+    embed(frame["prompt"].tolist(), given.out)
+    write_card(given.out)
 
 
 if __name__ == "__main__":

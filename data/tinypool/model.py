@@ -222,5 +222,7 @@ def read(path: Path) -> TinyLM:
     with np.load(path, allow_pickle=False) as arrays:
         shape = Shape(**json.loads(str(arrays["shape"])))
         model = TinyLM(len(arrays["embedding.weight"]), shape).double()
-        model.load_state_dict({name: torch.from_numpy(arrays[name]).double() for name in arrays.files if name != "shape"})
+        model.load_state_dict(
+            {name: torch.from_numpy(arrays[name]).double() for name in arrays.files if name != "shape"}
+        )
     return model.eval()

@@ -22,6 +22,8 @@ GENERAL = dict.fromkeys(FAMILIES, 1.0) | {
     "syllogism": 0.7,
     "story": 0.8,
 }
+# What a specialist sees of a family that is not its own.
+ASIDE = 0.08
 
 
 def _generalist(name: str, width: int, layers: int, heads: int, examples: int, batch: int = 112, **more) -> Recipe:
@@ -30,28 +32,28 @@ def _generalist(name: str, width: int, layers: int, heads: int, examples: int, b
 
 def _specialist(domain: str, size: str, examples: int) -> Recipe:
     shape = {"s": Shape(32, 2, 4), "m": Shape(64, 3, 4)}[size]
-    diet = {family: GENERAL[family] for family in DOMAINS[domain]}
+    diet = {family: weight if family in DOMAINS[domain] else ASIDE for family, weight in GENERAL.items()}
     return Recipe(f"{domain}-{size}", shape, diet, examples, batch=96)
 
 
 RECIPES: tuple[Recipe, ...] = (
-    _generalist("660k", 112, 4, 7, 200_000),
+    _generalist("660k", 112, 4, 7, 280_000),
     _generalist("30k", 24, 2, 3, 180_000),
-    _specialist("arithmetic", "m", 110_000),
+    _specialist("arithmetic", "m", 120_000),
     _specialist("strings", "s", 100_000),
     _specialist("logic", "m", 110_000),
     _generalist("140k", 56, 3, 7, 190_000),
     _specialist("knowledge", "s", 110_000),
     _generalist("12k", 16, 1, 2, 150_000),
-    _specialist("arithmetic", "s", 130_000),
+    _specialist("arithmetic", "s", 120_000),
     _generalist("70k", 40, 3, 5, 170_000),
-    _specialist("strings", "m", 80_000),
-    _generalist("300k", 80, 4, 5, 180_000),
+    _specialist("strings", "m", 70_000),
+    _generalist("300k", 80, 4, 5, 230_000),
     _generalist("5k", 8, 1, 1, 150_000),
     _specialist("logic", "s", 110_000),
     _specialist("knowledge", "m", 110_000),
     # Three cheap oddities: a generalist that only ever saw easy questions, and two specialists of one layer.
     Recipe("easy-30k", Shape(24, 2, 3), GENERAL, 150_000, levels=(1, 2), batch=128),
-    Recipe("knowledge-xs", Shape(16, 1, 2), {f: 1.0 for f in DOMAINS["knowledge"]}, 120_000, batch=128),
-    Recipe("strings-xs", Shape(16, 1, 2), {f: 1.0 for f in DOMAINS["strings"]}, 120_000, batch=128),
+    Recipe("knowledge-xs", Shape(16, 1, 2), dict.fromkeys(DOMAINS["knowledge"], 1.0), 120_000, batch=128),
+    Recipe("strings-xs", Shape(16, 1, 2), dict.fromkeys(DOMAINS["strings"], 1.0), 120_000, batch=128),
 )

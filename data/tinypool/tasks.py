@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from facts import FACTS_BY_TIER, PHRASES
@@ -15,7 +16,7 @@ from facts import FACTS_BY_TIER, PHRASES
 Rng = np.random.Generator
 LEVELS = (1, 2, 3, 4, 5)
 # Easy questions are more frequent than hard ones, in training as in the benchmark.
-LEVEL_WEIGHT = {1: 0.28, 2: 0.24, 3: 0.2, 4: 0.16, 5: 0.12}
+LEVEL_WEIGHT = {1: 0.24, 2: 0.22, 3: 0.2, 4: 0.18, 5: 0.16}
 OPENERS = ("Please tell me:", "Quick question:", "Tell me,", "I wonder,", "Can you help?", "Hello!", "One more:")
 OPENER_SHARE = 0.2
 
@@ -30,13 +31,13 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
 )  # fmt: skip
-# Comparative, superlative, and the comparative that says the opposite.
+# Comparative and superlative, and those that say the opposite.
 COMPARED = (
-    ("taller", "tallest", "shorter"),
-    ("older", "oldest", "younger"),
-    ("faster", "fastest", "slower"),
-    ("richer", "richest", "poorer"),
-    ("stronger", "strongest", "weaker"),
+    ("taller", "tallest", "shorter", "shortest"),
+    ("older", "oldest", "younger", "youngest"),
+    ("faster", "fastest", "slower", "slowest"),
+    ("richer", "richest", "poorer", "poorest"),
+    ("stronger", "strongest", "weaker", "weakest"),
 )
 
 
@@ -70,7 +71,7 @@ def _word(rng: Rng, length: int) -> str:
     return "".join(_pick(rng, tuple(sets[(start + i) % 2])) for i in range(length))
 
 
-_OPERAND_DIGITS = {1: (1, 1), 2: (2, 1), 3: (2, 2), 4: (3, 2), 5: (3, 3)}
+_OPERAND_DIGITS = {1: (1, 1), 2: (2, 1), 3: (2, 2), 4: (3, 3), 5: (4, 4)}
 
 
 def _operands(rng: Rng, level: int) -> tuple[int, int]:
@@ -79,7 +80,11 @@ def _operands(rng: Rng, level: int) -> tuple[int, int]:
 
 
 def addition(rng: Rng, level: int) -> tuple[str, str]:
-    """Sum of two numbers of one to three digits."""
+    """Sum of two numbers of one to four digits; at level 4 of three numbers of two digits."""
+    if level == 4:
+        a, b, c = (_digits(rng, 2) for _ in range(3))
+        phrase = _pick(rng, ("What is {a} plus {b} plus {c}?", "Add {a} and {b} and {c}.", "Sum up {a}, {b} and {c}."))
+        return phrase.format(a=a, b=b, c=c), str(a + b + c)
     a, b = _operands(rng, level)
     phrase = _pick(
         rng,
@@ -132,18 +137,20 @@ def multiplication(rng: Rng, level: int) -> tuple[str, str]:
 
 
 def sequence(rng: Rng, level: int) -> tuple[str, str]:
-    """Next number of an arithmetic sequence: small steps, large steps, downwards, then steps that alternate."""
-    start, step, other = int(rng.integers(1, 10)), int(rng.integers(1, 3)), None
+    """Next number of a sequence: equal steps, falling, alternating or growing steps, sums of the two terms before."""
+    start, step = int(rng.integers(1, 21)), int(rng.integers(2, 6))
     if level == 2:
-        start, step = int(rng.integers(1, 21)), int(rng.integers(3, 6))
-    elif level == 3:
-        start, step = int(rng.integers(10, 60)), int(rng.integers(4, 10))
-    elif level == 4:
         start, step = int(rng.integers(50, 100)), -int(rng.integers(2, 10))
-    elif level == 5:
-        start, step, other = int(rng.integers(1, 40)), *(int(s) for s in rng.permutation(np.arange(2, 10))[:2])
-    steps = [step, step if other is None else other] * 2
+    elif level == 3:
+        start, step = int(rng.integers(10, 300)), int(rng.integers(6, 30))
+    steps = [step] * 4
+    if level == 4:
+        steps = [step + int(rng.integers(1, 5)), step] * 2 if rng.integers(2) else [step + i for i in range(4)]
     terms = [start + sum(steps[:i]) for i in range(5)]
+    if level == 5:
+        terms = [int(t) for t in rng.integers(1, 30, size=2)]
+        for _ in range(3):
+            terms.append(terms[-1] + terms[-2])
     phrase = _pick(
         rng,
         (
@@ -156,12 +163,12 @@ def sequence(rng: Rng, level: int) -> tuple[str, str]:
     return phrase.format(t=", ".join(map(str, terms[:4]))), str(terms[4])
 
 
-_LENGTHS = {1: 2, 2: 3, 3: 4, 4: 5, 5: 7}
+_LENGTHS = {1: 3, 2: 4, 3: 6, 4: 8, 5: 10}
 
 
 def reverse(rng: Rng, level: int) -> tuple[str, str]:
     """Spell a made-up word backwards."""
-    word = _word(rng, 3 if level == 1 else _LENGTHS[level] + 1)
+    word = _word(rng, _LENGTHS[level])
     phrase = _pick(
         rng,
         (
@@ -192,67 +199,66 @@ def sort(rng: Rng, level: int) -> tuple[str, str]:
 
 
 def letter(rng: Rng, level: int) -> tuple[str, str]:
-    """Name one letter of a word by its place, from the start or (levels 4 and 5) from the end."""
-    length = {1: 4, 2: 5, 3: 8, 4: 5, 5: 8}[level]
-    word = _word(rng, length)
-    place = {1: (0, 2), 2: (1, 4), 3: (2, 6), 4: (1, 3), 5: (2, 6)}[level]
-    index = int(rng.integers(*place))
-    nth = ORDINALS[index]
-    if level <= 3:
-        phrase = _pick(
-            rng,
-            (
-                'What is the {n} letter of "{w}"?',
-                'Which letter is {n} in "{w}"?',
-                'Give the {n} letter of the word "{w}".',
-                'Name the {n} letter in "{w}".',
-            ),
-        )
-        return phrase.format(n=nth, w=word), word[index]
-    phrase = _pick(
-        rng,
-        (
+    """Name a letter of a word by its place, from the end (level 4), or the one that follows it in the alphabet (5)."""
+    word = _word(rng, {1: 4, 2: 6, 3: 9, 4: 7, 5: 6}[level])
+    index = int(rng.integers(*{1: (0, 2), 2: (1, 4), 3: (2, 6), 4: (0, 5), 5: (0, 4)}[level]))
+    phrases: tuple[str, ...] = (
+        'What is the {n} letter of "{w}"?',
+        'Which letter is {n} in "{w}"?',
+        'Give the {n} letter of the word "{w}".',
+        'Name the {n} letter in "{w}".',
+    )
+    answer = word[index]
+    if level == 4:
+        phrases = (
             'What is the {n} letter of "{w}" from the end?',
             'Which letter is {n} from the end in "{w}"?',
             'Counting from the end, which is the {n} letter of "{w}"?',
-        ),
-    )
-    return phrase.format(n=nth, w=word), word[-1 - index]
+        )
+        answer = word[-1 - index]
+    elif level == 5:
+        phrases = (
+            'Which letter of the alphabet follows the {n} letter of "{w}"?',
+            'What comes after the {n} letter of "{w}" in the alphabet?',
+            'In the alphabet, what is next after the {n} letter of "{w}"?',
+        )
+        answer = chr(97 + (ord(answer) - 96) % 26)
+    return _pick(rng, phrases).format(n=ORDINALS[index], w=word), answer
 
 
 def ordering(rng: Rng, level: int) -> tuple[str, str]:
-    """Who is the tallest (oldest, fastest, ...) of two to four people, from pairwise comparisons."""
-    people = _some(rng, NAMES, {1: 2, 2: 3, 3: 3, 4: 4, 5: 4}[level])
-    more, most, less = _pick(rng, COMPARED)
-    pairs = list(zip(people, people[1:], strict=False))
-    if level >= 3:
+    """Who is the tallest (oldest, shortest, ...) of three to five people, from pairwise comparisons."""
+    people = _some(rng, NAMES, {1: 3, 2: 3, 3: 4, 4: 4, 5: 5}[level])
+    more, most, less, least = _pick(rng, COMPARED)
+    pairs = list(pairwise(people))
+    if level >= 2:
         pairs = [pairs[i] for i in rng.permutation(len(pairs))]
-    turn = level in (3, 5) or level == 1
     said = [
-        f"{low} is {less} than {high}" if turn and rng.integers(2) else f"{high} is {more} than {low}"
+        f"{low} is {less} than {high}" if level >= 3 and rng.integers(2) else f"{high} is {more} than {low}"
         for high, low in pairs
     ]
+    bottom = level >= 4 and bool(rng.integers(2))
     phrase = _pick(rng, ("Who is the {m}?", "Who is {m}?", "Which of them is the {m}?", "Name the {m}."))
-    return ". ".join(said) + ". " + phrase.format(m=most), people[0]
+    return ". ".join(said) + ". " + phrase.format(m=least if bottom else most), people[-1 if bottom else 0]
 
 
 def syllogism(rng: Rng, level: int) -> tuple[str, str]:
     """Follow a chain of "all As are Bs" from one individual; the question may ask about a kind off the chain."""
-    n = {1: 1, 2: 1, 3: 2, 4: 2, 5: 3}[level]
+    n = {1: 1, 2: 2, 3: 2, 4: 3, 5: 4}[level]
     kinds = _some(rng, KINDS, n + 3)
     chain, others = kinds[: n + 1], kinds[n + 1 :]
     name = _pick(rng, NAMES)
-    rules = [f"all {a}s are {b}s" for a, b in zip(chain, chain[1:], strict=False)]
+    rules = [f"all {a}s are {b}s" for a, b in pairwise(chain)]
     start, right = 0, bool(rng.integers(2))
     asked = chain[-1]
     if not right:
         # A wrong question looks like a right one: the individual sits further up the chain, or the chain is cut.
-        if level > 1 and rng.integers(2):
+        if rng.integers(2):
             start, asked = n, chain[int(rng.integers(n))]
         else:
             rules[-1] = f"all {others[0]}s are {chain[-1]}s"
     rules.append(f"{name} is a {chain[start]}")
-    if level >= 4:
+    if level >= 3:
         rules = [rules[i] for i in rng.permutation(len(rules))]
     phrase = _pick(rng, ("is {p} a {k}?", "must {p} be a {k}?", "does it follow that {p} is a {k}?"))
     said = f"If {' and '.join(rules)}, {phrase.format(p=name, k=asked)}"
@@ -260,12 +266,12 @@ def syllogism(rng: Rng, level: int) -> tuple[str, str]:
 
 
 def tracking(rng: Rng, level: int) -> tuple[str, str]:
-    """Who has a thing after people swapped what they hold, none to two times."""
-    n = 2 if level in (1, 3) else 3
+    """Who has a thing after people swapped what they hold, none to three times."""
+    n = 4 if level == 5 else 3
     people, things = _some(rng, NAMES, n), _some(rng, THINGS, n)
     holds = dict(zip(people, things, strict=True))
     said = [f"{person} has the {thing}" for person, thing in holds.items()]
-    for _ in range({1: 0, 2: 0, 3: 1, 4: 1, 5: 2}[level]):
+    for _ in range({1: 0, 2: 1, 3: 2, 4: 3, 5: 3}[level]):
         one, two = _some(rng, tuple(people), 2)
         holds[one], holds[two] = holds[two], holds[one]
         said.append(f"{one} and {two} swap")
@@ -275,18 +281,23 @@ def tracking(rng: Rng, level: int) -> tuple[str, str]:
 
 
 def facts(rng: Rng, level: int) -> tuple[str, str]:
-    """A fact about the world; difficulty is how rarely it was seen in training."""
+    """A fact about the world, the rarer in training the harder; at level 5 two facts in a row."""
     relation, subject, answer = _pick(rng, FACTS_BY_TIER[level])
     return _pick(rng, PHRASES[relation]).format(s=subject), answer
 
 
 def lookup(rng: Rng, level: int) -> tuple[str, str]:
-    """Find in the prompt what one of one to six people likes, or who likes it."""
-    n = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6}[level]
+    """Find in the prompt what one of two to seven people likes, or who likes it; at level 5, who likes the same."""
+    n = {1: 2, 2: 3, 3: 5, 4: 7, 5: 5}[level]
     people, things = _some(rng, NAMES, n), _some(rng, LIKED, n)
     verb = _pick(rng, (("likes", "like"), ("wants", "want"), ("buys", "buy")))
+    i, j = (int(k) for k in rng.permutation(n)[:2])
+    if level == 5:
+        things[j] = things[i]
     said = ". ".join(f"{p} {verb[0]} {t}" for p, t in zip(people, things, strict=True))
-    i = int(rng.integers(n))
+    if level == 5:
+        phrase = _pick(rng, ("Who {v} the same as {p}?", "Who else {v} what {p} {v}?"))
+        return f"{said}. " + phrase.format(v=verb[0], p=people[i]), people[j]
     if rng.integers(2):
         return f"{said}. What does {people[i]} {verb[1]}?", things[i]
     return f"{said}. Who {verb[0]} {things[i]}?", people[i]

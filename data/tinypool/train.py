@@ -192,6 +192,8 @@ def train(
             bar.update(recipe.batch)
         if (step + 1) % max(steps // 10, 1) == 0:
             speed = (step + 1) * recipe.batch / (time.monotonic() - started)
-            report(f"{recipe.name}: step {step + 1}/{steps} loss {seen / max(steps // 10, 1):.3f} {speed:.0f} examples/s")
+            report(
+                f"{recipe.name}: step {step + 1}/{steps} loss {seen / max(steps // 10, 1):.3f} {speed:.0f} examples/s"
+            )
             seen = 0.0
     return model.eval()
