@@ -41,6 +41,7 @@ SEED = 20261122
 PER_FAMILY = 500
 N_PROBES = 192
 HORIZON = 10
+WARM_UP = 10
 TOP_TOKENS = 256
 PARTS = ("prompt", "answer", "level")
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
@@ -190,13 +191,13 @@ def top_tokens(probes: pd.DataFrame, tokenizer: Tokenizer) -> np.ndarray:
 def latency(model: TinyLM, prompts: list[str], tokenizer: Tokenizer) -> float:
     """Return the median milliseconds of an answer: single precision, one thread, one prompt at a time."""
     single, seconds = model.float(), []
-    for prompt in prompts:
+    for prompt in [*prompts[:WARM_UP], *prompts]:
         batch = torch.from_numpy(tokenizer.prompt(prompt))[:, None]
         started = time.perf_counter()
         generate(single, batch, MAX_ANSWER, tokenizer.ids[END])
         seconds.append(time.perf_counter() - started)
     model.double()
-    return 1000 * statistics.median(seconds)
+    return 1000 * statistics.median(seconds[WARM_UP:])
 
 
 def measure(names: list[str], frame: pd.DataFrame, out: Path, tokenizer: Tokenizer) -> None:
@@ -273,7 +274,7 @@ def main() -> None:
     work = given.work or (HERE.parents[1] / "_build" / "tinypool" if given.out == HERE else given.out / "_work")
     work.mkdir(parents=True, exist_ok=True)
     recipes = smoke(RECIPES) if given.smoke else RECIPES
-    n_examples, per_family = (600, 20) if given.smoke else (45_000, PER_FAMILY)
+    n_examples, per_family = (600, 10) if given.smoke else (45_000, PER_FAMILY)
 
     asked = questions(per_family, SEED)
     frame = pd.DataFrame([{**vars(q), "split": split} for q, split in asked])
