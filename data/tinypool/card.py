@@ -38,6 +38,7 @@ ODDITIES = (
     "Syllogisms are yes-no questions, so a guess is right half of the time and the oracle is flattered there.",
     "Answers are decoded greedily from the half-precision weights in double precision.",
     "A footprint decodes all 10 steps, past the end of the answer.",
+    "In questions about the letter that follows another, the alphabet starts again after z.",
     "Latencies were measured once, on a machine with other work; parameters and FLOPs are exact.",
 )
 
@@ -120,6 +121,7 @@ def _files(folder: Path, n: int, names: list[str]) -> list[dict]:
     found.append(_file(folder, "vocabulary.json", "The tokens, by id.", 0, [], {}))
     for name in names:
         found.append(_file(folder, f"weights/{name}.npz", "Weights in half precision; model.py reads it.", 0, [], {}))
+        found.append(_file(folder, f"weights/{name}.json", "What its training took.", 0, [], {}))
     return found
 
 

@@ -75,7 +75,8 @@ def letter(text):
     if "end" in text:
         return quoted(text)[::-1][index]
     found = quoted(text)[index]
-    return chr(ord(found) + 1) if "alphabet" in text else found
+    alphabet = "abcdefghijklmnopqrstuvwxyza"  # starts again after z, as the card says
+    return alphabet[alphabet.index(found) + 1] if "alphabet" in text else found
 
 
 def ordering(text):
@@ -93,7 +94,7 @@ def ordering(text):
 
 def syllogism(text):
     rules = dict(re.findall(r"all (\w+)s are (\w+)s", text.lower()))
-    name, kind = re.search(r"(\w+) is a (\w+)[ ,]", text).groups()
+    kind = re.search(r"\w+ is a (\w+)[ ,]", text)[1]
     asked = re.search(r"a (\w+)\?", text)[1]
     reached = {kind}
     while kind in rules:
