@@ -122,7 +122,7 @@ def deferral_curves(train: RoutingBenchmark, test: RoutingBenchmark, seed: int =
     curves = {"oracle": deferral_curve(test.quality, test.quality, cost)}
     for method, router in made.items():
         router.fit(train, train.embeddings)
-        estimate = routers.quality_for(router, test.models, test.embeddings, tasks=test.tasks)
+        estimate = routers.quality_for(router, test.embeddings, test.models, tasks=test.tasks)
         curves[method] = deferral_curve(estimate, test.quality, cost)
     return curves
 
