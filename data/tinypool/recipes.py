@@ -36,6 +36,10 @@ def _specialist(domain: str, size: str, examples: int) -> Recipe:
     return Recipe(f"{domain}-{size}", shape, diet, examples, batch=96)
 
 
+def _single(family: str, examples: int) -> Recipe:
+    return Recipe(f"{family}-only", Shape(40, 3, 5), {family: 1.0}, examples, batch=96)
+
+
 RECIPES: tuple[Recipe, ...] = (
     _generalist("660k", 112, 4, 7, 280_000),
     _generalist("30k", 24, 2, 3, 180_000),
@@ -48,12 +52,16 @@ RECIPES: tuple[Recipe, ...] = (
     _specialist("arithmetic", "s", 120_000),
     _generalist("70k", 40, 3, 5, 170_000),
     _specialist("strings", "m", 70_000),
-    _generalist("300k", 80, 4, 5, 230_000),
-    _generalist("5k", 8, 1, 1, 150_000),
-    _specialist("logic", "s", 110_000),
-    _specialist("knowledge", "m", 110_000),
+    _generalist("300k", 80, 4, 5, 170_000),
+    _generalist("5k", 8, 1, 1, 120_000),
+    _specialist("logic", "s", 90_000),
+    _specialist("knowledge", "m", 100_000),
+    # Three that practised one family and nothing else.
+    _single("ordering", 80_000),
+    _single("multiplication", 80_000),
+    _single("calendar", 80_000),
     # Three cheap oddities: a generalist that only ever saw easy questions, and two specialists of one layer.
-    Recipe("easy-30k", Shape(24, 2, 3), GENERAL, 150_000, levels=(1, 2), batch=128),
-    Recipe("knowledge-xs", Shape(16, 1, 2), dict.fromkeys(DOMAINS["knowledge"], 1.0), 120_000, batch=128),
-    Recipe("strings-xs", Shape(16, 1, 2), dict.fromkeys(DOMAINS["strings"], 1.0), 120_000, batch=128),
+    Recipe("easy-30k", Shape(24, 2, 3), GENERAL, 100_000, levels=(1, 2), batch=128),
+    Recipe("knowledge-xs", Shape(16, 1, 2), dict.fromkeys(DOMAINS["knowledge"], 1.0), 80_000, batch=128),
+    Recipe("strings-xs", Shape(16, 1, 2), dict.fromkeys(DOMAINS["strings"], 1.0), 80_000, batch=128),
 )
