@@ -189,11 +189,12 @@ def test_an_answer_does_not_depend_on_what_is_asked_beside_it(benchmark, maker, 
 
 def test_flops_are_those_torch_counts(benchmark, maker, tokenizer):
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     model = maker["model"].read(tinypool.weights()["general-30k"]).float()
     prompt = torch.from_numpy(tokenizer.prompt(benchmark.prompts[0]))[:, None]
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         made, _ = maker["model"].generate(model, prompt, 4, None)
     p, generated = prompt.shape[2], made.shape[1]
     # torch counts attention over the whole prompt as if it were not causal.
@@ -218,9 +219,9 @@ def test_footprints_are_equation_2_and_can_be_taken_again(maker, tokenizer):
         first = maker["model"].MAX_PROMPT - tokens.shape[1]
         for step in range(10):
             with torch.no_grad():
-                hidden = model(torch.from_numpy(tokens)[:, None], first)[0, -1]
-            total += model.logits(hidden).softmax(-1).numpy()
-            new = [int(model.logits(hidden).argmax()), step + 1, maker["model"].ANSWER_SEGMENT]
+                logits = model.logits(model(torch.from_numpy(tokens)[:, None], first)[0, -1])
+            total += logits.softmax(-1).numpy()
+            new = [int(logits.argmax()), step + 1, maker["model"].ANSWER_SEGMENT]
             tokens = np.concatenate([tokens, np.array(new)[:, None]], 1)
     expected = total[ids] / (192 * 10)
     assert np.allclose(prints[name], expected / np.linalg.norm(expected), atol=1e-7)
