@@ -2,7 +2,7 @@
 
 One command, resumable model by model (a model whose weights are there is not trained again):
 
-    python data/tinypool/make_data.py                      # about an hour on two cores
+    python data/tinypool/make_data.py                      # about an hour on two busy cores
     python data/tinypool/make_data.py --smoke --out FOLDER # two models in under a minute
 
 Training examples are drawn from the seed and kept in the work folder; the log goes there, too. Weights are the same

@@ -42,6 +42,12 @@ def generalists(models: pd.DataFrame) -> list[str]:
     return [name for name in models.sort_values("parameters").index if name.startswith(GENERALIST)]
 
 
+def in_order(models: pd.DataFrame) -> list[str]:
+    """Return all models for display: generalists from small to large, then the others by name, so by domain."""
+    line = generalists(models)
+    return line + sorted(set(models.index) - set(line))
+
+
 def complementarity(benchmark: RoutingBenchmark) -> pd.DataFrame:
     """Return how often the row's model is right where the column's is wrong, [M, M].
 
@@ -117,7 +123,6 @@ def deferral_curves(train: RoutingBenchmark, test: RoutingBenchmark, seed: int =
         "dataset-oracle": routers.DatasetOracle(),
         "k-nn": routers.KNN(n_neighbours=20),
         "k-means": routers.KMeans(n_clusters=40, seed=seed),
-        "mlp": routers.MLP(seed=seed),
     }
     curves = {"oracle": deferral_curve(test.quality, test.quality, cost)}
     for method, router in made.items():
@@ -166,7 +171,7 @@ def size_plot(benchmark: RoutingBenchmark, models: pd.DataFrame) -> Figure:
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    from routebook.figures import GRID, INK, METHODS, style
+    from routebook.figures import GRID, INK, METHODS, name_points, style
 
     right, sizes = accuracy(benchmark), models["parameters"]
     line = generalists(models)
@@ -175,13 +180,10 @@ def size_plot(benchmark: RoutingBenchmark, models: pd.DataFrame) -> Figure:
         figure, axes = plt.subplots(figsize=(7.2, 4.0))
         axes.plot(sizes[line], right[line], "o-", color=METHODS["k-means"].colour, label="generalists")
         axes.plot(sizes[others], right[others], "^", color=METHODS["k-nn"].colour, label="specialists and others")
-        for model in others:
-            axes.annotate(
-                model, (sizes[model], right[model]), (5, 3), textcoords="offset points", fontsize=7.5, color=INK
-            )
         axes.set(xscale="log", xlabel="Parameters", ylabel="Share of right answers")
         axes.grid(True, lw=0.6, color=GRID)
         axes.margins(x=0.12)
+        name_points(axes, {model: (sizes[model], right[model]) for model in others})
         axes.legend(fontsize=9, labelcolor=INK)
         sns.despine(figure)
     return figure
