@@ -13,9 +13,9 @@ class UniRouteParams(ChapterParams):
     """What a rerun of the UniRoute chapter may change; the paper's values are those of Section 6 and Appendices F-G."""
 
     CHAPTER: ClassVar[str] = "uniroute"
-    DATASETS: ClassVar[tuple[str, ...]] = ("routerbench", "simulated")
+    DATASETS: ClassVar[tuple[str, ...]] = ("routerbench", "tinypool", "simulated")
 
-    dataset: Literal["auto", "routerbench", "simulated"] = parameter(
+    dataset: Literal["auto", "routerbench", "tinypool", "simulated"] = parameter(
         "auto", "benchmark to route on; auto takes the best one present"
     )
     prompt_view: Literal["question", "full", "first-1400-chars"] = parameter(

@@ -126,7 +126,7 @@ def deferral_plot(
         for cost, quality in (points or {}).values():
             axes.plot(cost, quality, "x", color=INK, ms=6, mew=1.4)
         _finish(axes, xlabel, ylabel, logx)
-        _name_points(axes, points or {})
+        name_points(axes, points or {})
         axes.legend(fontsize=9.5, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=INK)
         sns.despine(figure)
     return figure
@@ -145,7 +145,7 @@ def scatter_plot(frame: pd.DataFrame, *, xlabel: str, ylabel: str, logx: bool = 
         _finish(axes, xlabel, ylabel, logx)
         axes.margins(x=0.12)
         names = shown[["model", "cost", "quality"]].itertuples(index=False)
-        _name_points(axes, {model: (cost, quality) for model, cost, quality in names})
+        name_points(axes, {model: (cost, quality) for model, cost, quality in names})
         sns.despine(figure)
     return figure
 
@@ -222,7 +222,7 @@ def heat_map(matrix: pd.DataFrame, *, colourbar: str) -> Figure:
     return figure
 
 
-def _name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+def name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """Write each point's name beside it, moved apart where names would cover one another."""
     from adjustText import adjust_text
 

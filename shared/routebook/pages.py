@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from routebook.parameters import ChapterParams
+from routebook.parameters import ChapterParams, parameter
 
 
 class BenchmarksParams(ChapterParams):
@@ -12,3 +12,12 @@ class BenchmarksParams(ChapterParams):
 
     CHAPTER: ClassVar[str] = "benchmarks"
     DATASETS: ClassVar[tuple[str, ...]] = ("all",)
+
+
+class TinyPoolParams(ChapterParams):
+    """What a rerun of the TinyPool page may change."""
+
+    CHAPTER: ClassVar[str] = "tinypool"
+    DATASETS: ClassVar[tuple[str, ...]] = ("tinypool",)
+
+    seed: int = parameter(0, "seed of the routers that draw at random", ge=0, le=2**31 - 1)

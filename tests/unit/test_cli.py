@@ -350,7 +350,7 @@ def test_profiles_and_values_override_each_other_in_order(planned):
 
 
 def test_auto_takes_the_best_dataset_present(planned, tmp_path, monkeypatch):
-    assert planned().dataset == "simulated"
+    assert planned().dataset == "tinypool"
     write_routerbench(tmp_path)
     monkeypatch.setenv("ROUTEBOOK_DATA", str(tmp_path))
     monkeypatch.setenv("ROUTEBOOK_ALLOW_MODIFIED", "1")

@@ -30,6 +30,7 @@ _LOADERS = {
     "overruling": "overruling",
     "alpaca-eval": "alpaca_eval",
     "mess-plus": "mess_plus",
+    "tinypool": "tinypool",
     "simulated": "simulated",
     "embedllm": "embedllm",
     "mixinstruct": "mixinstruct",

@@ -19,7 +19,7 @@ import numpy as np
 
 from routebook.datasets.cards import Card, FileCard
 from routebook.errors import DataError, UserError, suggest
-from routebook.paths import cache_dir, data_dir
+from routebook.paths import cache_dir, cards_dir, data_dir
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,12 +83,17 @@ def _local_missing(card: Card, root: Path) -> list[str]:
     return [file.path for file in card.files if not file.optional and not (root / file.path).is_file()]
 
 
+def _root(card: Card) -> Path | None:
+    """Return the folder a card's paths start from: data the project made lies beside the cards, published data not."""
+    return cards_dir() if card.origin == "made" else data_dir()
+
+
 def find(card: Card) -> Place | None:
     """Return where the dataset is: the data folder first, then the user cache; None where it is nowhere.
 
     A data folder that holds only some of the files counts as the place, so that reading names what is missing.
     """
-    root = data_dir()
+    root = _root(card)
     if root is not None and card.files and len(_local_missing(card, root)) < sum(not f.optional for f in card.files):
         return Place("folder", root)
     if card.hub:
@@ -112,7 +117,7 @@ def status(card: Card) -> Status:
     if card.origin == "simulated":
         return Status(card.name, True, "built in", (), card.origin)
     place = find(card)
-    root = data_dir()
+    root = _root(card)
     if place is None:
         missing = [f.path for f in card.files if not f.optional] or [f"{card.name}/{TABLE}"]
         return Status(card.name, False, "", tuple(missing), card.origin)
@@ -124,7 +129,7 @@ def status(card: Card) -> Status:
 
 
 def _absence(card: Card) -> str:
-    root = data_dir()
+    root = _root(card)
     if not card.files:
         return "not pulled yet"
     first = next(file.path for file in card.files if not file.optional)
@@ -137,6 +142,8 @@ def _absence(card: Card) -> str:
 
 def _how_to_get(card: Card) -> str:
     ways = []
+    if card.origin == "made":
+        return "restore it from the repository with git checkout"
     if card.files:
         ways.append(f"set ROUTEBOOK_DATA to a folder that holds {' and '.join(card.folders)}")
     if card.hub:
