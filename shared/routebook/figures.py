@@ -41,8 +41,8 @@ METHODS: dict[str, Look] = {
     "k-nn": Look("K-NN", "#c77800", "-.", "^"),
     "retrained-mlp": Look("Retrained MLP", "#b0568f", (0, (3, 1, 1, 1)), "P"),
     "retrained-matfac": Look("Retrained MatFac", "#8f5fbf", (0, (3, 1, 1, 1, 1, 1)), "X"),
-    "clairvoyant-mlp": Look("Clairvoyant MLP", "#b0568f", (0, (1, 2)), "p"),
-    "clairvoyant-matfac": Look("Clairvoyant MatFac", "#8f5fbf", (0, (1, 2)), "d"),
+    "clairvoyant-mlp": Look("Clairvoyant MLP", "#2f9a94", (0, (1, 2)), "p"),
+    "clairvoyant-matfac": Look("Clairvoyant MatFac", "#5a67d8", (0, (1, 2)), "d"),
     "k-means": Look("UniRoute (K-means)", "#0a7fc2", "-", "o"),
     "learned-map": Look("UniRoute (LearnedMap)", "#d1432f", "-", "h"),
 }

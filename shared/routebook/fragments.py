@@ -81,7 +81,8 @@ def notice(run: dict[str, Any]) -> str:
     """Return the box under a chapter's title that says what its numbers were computed on."""
     if run["dataset"] == "all":
         return "*This page describes the datasets that were present when the book was built.*"
-    kind = "note" if run["origin"] == "real" else "warning"
+    # On a paper's chapter other than real data is a warning; a page about made data is about just that.
+    kind = "note" if run["origin"] == "real" or run["chapter"] == run["dataset"] else "warning"
     return f":::{{{kind}}}\nNumbers on this page: {describe_data(run)}. Profile: {run['profile']}.\n:::"
 
 

@@ -26,7 +26,7 @@ from routebook.parameters import Profile
 SITE_STAMP = ".routebook-digest"
 ORIGIN_WORDS = {
     "real": "real, published data",
-    "made": "data this project made (TinyPool)",
+    "made": "made by this project: real answers of tiny models, which say nothing about LLMs at large",
     "simulated": "simulated data: no number here says anything about real LLMs",
 }
 

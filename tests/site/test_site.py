@@ -107,7 +107,7 @@ def test_no_link_inside_the_site_is_broken(visit, pages, built):
 def test_every_page_says_which_data_it_was_computed_with(visit, pages):
     for name in pages:
         text = visit(name).locator("article").inner_text()
-        assert re.search(r"real, published data|TinyPool|simulated data|every dataset present", text), name
+        assert re.search(r"real, published data|made by this project|simulated data|every dataset present", text), name
 
 
 def test_a_chapter_shows_its_run_at_its_foot(visit):

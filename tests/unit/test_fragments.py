@@ -18,6 +18,7 @@ from routebook.site import Built
 
 def make_run(**given):
     run = {
+        "chapter": "uniroute",
         "dataset": "routerbench",
         "origin": "real",
         "complete": False,
@@ -53,7 +54,7 @@ def built(root, tmp_path):
     [
         (make_run(), "**routerbench** (real, published data); not present of it: mmlu, gsm8k"),
         (make_run(absent=[]), "**routerbench** (real, published data)"),
-        (make_run(origin="made", absent=[]), "data this project made (TinyPool)"),
+        (make_run(origin="made", absent=[]), "made by this project: real answers of tiny models"),
         (
             make_run(dataset="simulated", origin="simulated", absent=[]),
             "**simulated** (simulated data: no number here says anything about real LLMs)",
@@ -70,6 +71,9 @@ def test_the_notice_warns_where_data_is_not_real():
     assert fragments.notice(make_run()).startswith(":::{note}\n")
     assert "Profile: quick." in fragments.notice(make_run())
     assert fragments.notice(make_run(origin="simulated")).startswith(":::{warning}\n")
+    assert fragments.notice(make_run(dataset="tinypool", origin="made")).startswith(":::{warning}\n")
+    about_itself = make_run(chapter="tinypool", dataset="tinypool", origin="made")
+    assert fragments.notice(about_itself).startswith(":::{note}\n")
     assert ":::" not in fragments.notice(make_run(dataset="all", origin=None))
 
 
