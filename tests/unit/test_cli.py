@@ -8,7 +8,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from fixtures_data import read, write, write_routerbench
@@ -369,15 +368,11 @@ def test_quiet_silences_progress(routebook_, monkeypatch):
 # --- as a process -----------------------------------------------------------------------------------------------
 
 
-def test_a_refusal_takes_less_than_two_seconds_and_writes_nothing(tmp_path):
+def test_a_refusal_writes_nothing(tmp_path):
     make_project(tmp_path)
-    before, seconds = files_below(tmp_path), []
-    for _ in range(3):
-        started = time.monotonic()
-        done = call(tmp_path, "run", "toy", "-p", "n=0", "--out", "out")
-        seconds.append(time.monotonic() - started)
-        assert_refused((done.returncode, done.stdout, done.stderr), "n: found 0, expected an integer from 1 to 1000")
-    assert min(seconds) < 2, "other processes may slow one of three starts, not all"
+    before = files_below(tmp_path)
+    done = call(tmp_path, "run", "toy", "-p", "n=0", "--out", "out")
+    assert_refused((done.returncode, done.stdout, done.stderr), "n: found 0, expected an integer from 1 to 1000")
     assert {name for name in files_below(tmp_path) if "__pycache__" not in name} == before
 
 

@@ -157,10 +157,10 @@ def killed(tmp_path_factory):
         )
         found[sent] = (process, started)
     for sent, (process, started) in found.items():
-        _wait_for(lambda file=started: file.is_file() and file.read_text(), 60)
+        _wait_for(lambda file=started: file.is_file() and file.read_text(), 120)
         partial = list((root / "out").glob(f".{sent.name}.partial-*"))
         process.send_signal(sent)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
         kernel = Path("/proc") / started.read_text()
         found[sent] = (process.returncode, err, partial, kernel)
     return root, found
