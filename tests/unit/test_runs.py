@@ -529,6 +529,7 @@ def test_merge_puts_outputs_under_the_sources_prose(toy, tmp_path):
     ran.cells.insert(2, injected)
     nbformat.write(ran, tmp_path / "ran.ipynb")
     run = {
+        "chapter": "toy",
         "dataset": "simulated",
         "origin": "simulated",
         "absent": [],
