@@ -51,6 +51,8 @@ class Stated:
     embedllm_llms: int = 112  # Section 6
     test_llm_share: float = 1 / 3  # Section 6: EmbedLLM and SPROUT o3-mini
     unseen_llms_above: int = 30  # Abstract: "30+ unseen LLMs"; Section 6: "> 30 unseen LLMs"
+    bandit_dollars: tuple[float, float] = (1.8, 2.0)  # App. I.1: LLM Bandit's operating point, the best LLM
+    bandit_percent: int = 90  # App. I.1: "$1.8/$2.0 = 0.9 = 90%"
     embedllm_percents: tuple[int, ...] = (60, 10, 30)  # Section 6: training, validation, test
     static_percents: tuple[tuple[int, ...], ...] = ((60, 10, 30), (40, 10, 50))  # App. G.5: LiveCodeBench, Headlines
     interval_sigmas: float = 2.0  # App. G.2: "two-sigma standard errors"
@@ -112,6 +114,7 @@ def sizes(stated: Stated = STATED) -> Check:
     test = stated.openllm_total * stated.openllm_test_percent / 100
     llms = {*stated.headlines_train_llms, *stated.headlines_test_llms}
     percents = [stated.embedllm_percents, *stated.static_percents]
+    bandit, best = stated.bandit_dollars
     conditions = {
         "OpenLLMv2 parts sum to the total": sum(stated.openllm_parts) == stated.openllm_total,
         "OpenLLMv2 test part is the stated share": abs(stated.openllm_parts[1] - test) <= 0.5,
@@ -120,15 +123,16 @@ def sizes(stated: Stated = STATED) -> Check:
         == len(stated.headlines_train_llms) + len(stated.headlines_test_llms)
         == stated.headlines_llms,
         "percentages sum to 100": all(sum(parts) == 100 for parts in percents),
+        "LLM Bandit's QNC is the stated ratio": math.isclose(100 * bandit / best, stated.bandit_percent),
         "more unseen LLMs than claimed": unseen > stated.unseen_llms_above,
     }
     return _check(
         conditions,
         found=f"{sum(stated.openllm_parts)}; {test:.1f}; {sum(stated.headlines_parts)}; {len(llms)} LLMs; "
-        f"{unseen} unseen",
+        f"{unseen} unseen; {100 * bandit / best:.0f}%",
         expected=f"{stated.openllm_total}; {stated.openllm_parts[1]}; {stated.headlines_total}; "
-        f"{stated.headlines_llms} LLMs; more than {stated.unseen_llms_above} unseen",
-        detail="OpenLLMv2 total, its test part, Headlines total, Headlines LLMs, unseen EmbedLLM LLMs",
+        f"{stated.headlines_llms} LLMs; more than {stated.unseen_llms_above} unseen; {stated.bandit_percent}%",
+        detail="OpenLLMv2 total and test part, Headlines total and LLMs, unseen EmbedLLM LLMs, LLM Bandit's QNC",
     )
 
 

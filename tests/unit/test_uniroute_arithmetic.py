@@ -67,6 +67,7 @@ def test_each_check_gives_its_outcome_on_the_papers_numbers(name):
         {"headlines_test_llms": (*A.STATED.headlines_test_llms[:5], "OpenAI GPT-4")},
         {"headlines_llms": 13},
         {"embedllm_llms": 92},
+        {"bandit_dollars": (1.7, 2.0)},
         {"embedllm_percents": (60, 20, 30)},
         {"static_percents": ((60, 10, 30), (40, 10, 40))},
     ],
