@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from replications.uniroute.choices import refit
 from replications.uniroute.params import UniRouteParams
 from replications.uniroute.trials import Trial
 from routebook import routers
@@ -125,14 +126,11 @@ def _curves(
 ) -> tuple[DeferralCurve, DeferralCurve]:
     """Refit K-means on a trial's split: its estimated curve on validation prompts and its curve on test prompts."""
     split = trial.split
-    router = routers.KMeans(n_clusters=trial.selections["k-means"].best, seed=seed)
-    router.fit(benchmark.subset(split.train, split.seen), embeddings[split.train])
-    validation, test = (benchmark.subset(rows, split.unseen) for rows in (split.validation, split.test))
-    router.add_models(validation, embeddings[split.validation])
-    on_validation, on_test = (
-        routers.quality_for(router, embeddings[rows], split.unseen) for rows in (split.validation, split.test)
-    )
-    return estimated_curve(on_validation, validation.cost), deferral_curve(on_test, test.quality, test.cost)
+    clusters = routers.KMeans(n_clusters=trial.selections["k-means"].best, seed=seed)
+    again = refit(clusters, benchmark, embeddings, split)
+    validation = benchmark.subset(split.validation, split.unseen)
+    on_validation = routers.quality_for(again.router, embeddings[split.validation], split.unseen)
+    return estimated_curve(on_validation, validation.cost), again.curve()
 
 
 def _over_trials(outcomes: pd.DataFrame) -> pd.DataFrame:

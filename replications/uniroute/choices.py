@@ -11,7 +11,7 @@ import pandas as pd
 
 from replications.uniroute.learned_map import LearnedMap
 from replications.uniroute.params import UniRouteParams
-from replications.uniroute.trials import Trial, draw_split
+from replications.uniroute.trials import Split, Trial, draw_split
 from routebook import load, routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import DeferralCurve, deferral_curve, interpolate
@@ -42,14 +42,9 @@ class Refit:
 
 
 def refit(
-    router: routers.KMeans | LearnedMap,
-    benchmark: RoutingBenchmark,
-    embeddings: np.ndarray,
-    params: UniRouteParams,
-    trial: int,
+    router: routers.KMeans | LearnedMap, benchmark: RoutingBenchmark, embeddings: np.ndarray, split: Split
 ) -> Refit:
     """Fit a dynamic router on the seen LLMs of a trial's split, add the unseen ones, predict on the test prompts."""
-    split = draw_split(benchmark, params, trial)
     router.fit(benchmark.subset(split.train, split.seen), embeddings[split.train])
     router.add_models(benchmark.subset(split.validation, split.unseen), embeddings[split.validation])
     test = benchmark.subset(split.test, split.unseen)
@@ -60,8 +55,8 @@ def single_cluster_curve(
     benchmark: RoutingBenchmark, embeddings: np.ndarray, params: UniRouteParams, trial: int = 0
 ) -> DeferralCurve:
     """Return the deferral curve of UniRoute (K-means) with K = 1 on a trial's split."""
-    again = refit(routers.KMeans(n_clusters=1, seed=params.seed), benchmark, embeddings, params, trial)
-    return again.curve()
+    split = draw_split(benchmark, params, trial)
+    return refit(routers.KMeans(n_clusters=1, seed=params.seed), benchmark, embeddings, split).curve()
 
 
 def open_choices(
@@ -79,12 +74,12 @@ def open_choices(
         moved["steps"].append(trial.curves["k-means"].area(interpolation="step") - ours["k-means"])
         seed, best = params.seed + number, trial.selections["learned-map"].best
         clusters = routers.KMeans(n_clusters=trial.selections["k-means"].best, seed=seed)
-        priced = refit(clusters, benchmark, embeddings, params, number).area()
+        priced = refit(clusters, benchmark, embeddings, trial.split).area()
         moved["cost per prompt"].append(priced - ours["k-means"])
         linear = LearnedMap(n_clusters=best, seed=seed, architecture="linear")
-        moved["linear map"].append(refit(linear, constant, embeddings, params, number).area() - ours["learned-map"])
+        moved["linear map"].append(refit(linear, constant, embeddings, trial.split).area() - ours["learned-map"])
         faster = LearnedMap(n_clusters=best, seed=seed, bn_momentum=0.9)
-        moved["momentum 0.9"].append(refit(faster, constant, embeddings, params, number).area() - ours["learned-map"])
+        moved["momentum 0.9"].append(refit(faster, constant, embeddings, trial.split).area() - ours["learned-map"])
         empty += clusters.n_clusters - len(np.unique(clusters.assign(embeddings[trial.split.validation])))
     curves = [trial.curves["k-means"] for trial in done]
     unreached = float(np.mean([not np.isfinite(curve.qnc()) for curve in curves]))

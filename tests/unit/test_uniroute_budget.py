@@ -71,7 +71,7 @@ def test_errors_over_trials_are_those_of_the_same_router_searched_along_a_line(b
     spent, quality = np.empty((3, len(SHARES))), np.empty((3, len(SHARES)))
     for number, trial in enumerate(done):
         router = routers.KMeans(n_clusters=4, seed=PARAMS.seed + number)
-        again = choices.refit(router, benchmark, benchmark.embeddings, PARAMS, number)
+        again = choices.refit(router, benchmark, benchmark.embeddings, trial.split)
         hat = routers.quality_for(router, benchmark.embeddings[trial.split.validation], trial.split.unseen)
         price = again.test.mean_cost
         lams = np.linspace(0, 1, 20001)
