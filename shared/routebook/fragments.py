@@ -40,8 +40,12 @@ def make_all(root: Path, built: Sequence[Built]) -> dict[str, str]:
 
 
 def results_of(built: Sequence[Built], papers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Return the recorded results of the chapters on these papers, by paper."""
-    return {b.chapter.name: record.read_results(b.folder / "results.json") for b in built if b.chapter.name in papers}
+    """Return the recorded results of the chapters on these papers, all their pages together, by paper."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for b in built:
+        if b.chapter.paper in papers:
+            found.setdefault(b.chapter.paper, []).extend(record.read_results(b.folder / "results.json"))
+    return found
 
 
 def statistics(built: Sequence[Built]) -> str:
@@ -63,7 +67,7 @@ def statistics(built: Sequence[Built]) -> str:
 
 def data_used(built: Sequence[Built]) -> str:
     """Return one line a paper: which data this copy of the book was built with."""
-    lines = [f"- {b.chapter.title}: {describe_data(b.run)}." for b in built if b.chapter.is_replication]
+    lines = [f"- {b.chapter.title}: {describe_data(b.run)}." for b in built if b.chapter.paper]
     return "\n".join(lines) + "\n"
 
 
@@ -73,7 +77,8 @@ def describe_data(run: dict[str, Any]) -> str:
 
     if run["dataset"] == "all":
         return "every dataset present"
-    words = f"**{run['dataset']}** ({ORIGIN_WORDS[run['origin']]})"
+    origin = ORIGIN_WORDS[run["origin"]] if run["origin"] else "of several tiers, named where they are used"
+    words = f"**{run['dataset']}** ({origin})"
     return words + (f"; not present of it: {', '.join(run['absent'])}" if run["absent"] else "")
 
 
@@ -98,7 +103,7 @@ def notebook_footer(run: dict[str, Any]) -> str:
 
 def prose_footer(built: Sequence[Built]) -> str:
     """Return what every page of prose ends with: which data the book's chapters were run on."""
-    used = "; ".join(f"{b.chapter.name} on {describe_data(b.run)}" for b in built if b.chapter.is_replication)
+    used = "; ".join(f"{b.chapter.name} on {describe_data(b.run)}" for b in built if b.chapter.paper)
     return f"---\n\nThis copy of the book was computed with {used}.\n"
 
 

@@ -27,6 +27,13 @@ only part of it, gives `data-unavailable` with the absent parts named and our nu
 
 A result that a claim reads and a run on the claim's dataset did not record is an error, never a verdict; a run on
 other data need not record it, and the claim is `data-unavailable` there.
+
+A paper whose chapter has further pages names them in ``pages``; the keys of their results begin with the page's name,
+and a claim that reads one is `not-run` until that page has been run.
+
+Claims that differ in a few words only are written once, under ``templates`` of an artefact: ``each`` lists the words,
+and ``claim`` is a claim in which ``{word}`` stands for them. ``{printed}`` stands for the published cell as printed,
+without its star.
 """
 
 from __future__ import annotations
@@ -327,6 +334,7 @@ class Ledger(_Strict):
     paper: str = Field(pattern=r"^[a-z0-9_]+$")
     title: str
     citation: str
+    pages: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = Field(min_length=1)
     remarks: tuple[Remark, ...] = ()
     folder: Path
@@ -335,6 +343,11 @@ class Ledger(_Strict):
     def claims(self) -> list[tuple[Entry, Claim]]:
         """Every claim with its artefact, in the ledger's order."""
         return [(entry, claim) for entry in self.entries for claim in entry.claims]
+
+    def page(self, key: str) -> str | None:
+        """Return the further page that records a result, by its key; None for the chapter's first page."""
+        first = key.partition("/")[0]
+        return first if first in self.pages else None
 
     @cached_property
     def cells(self) -> dict[str, dict[tuple[str, str], Cell]]:
@@ -397,12 +410,53 @@ def load(path: Path) -> Ledger:
         raise LedgerError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise LedgerError(f"{path}: expected a mapping with paper, title, citation and entries")
+    content = _without_templates(path, content)
     try:
         ledger = Ledger(**{**content, "folder": path.parent})
     except ValidationError as error:
         raise LedgerError(f"{path}: {_where(content, error)}") from None
     _check_files(path, ledger)
     return ledger
+
+
+def _without_templates(path: Path, content: dict) -> dict:
+    """Return a ledger's content with the templates of every artefact written out as claims, after its own claims."""
+    entries = content.get("entries")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return content
+    return {**content, "entries": [_written_out(path, entry) for entry in entries]}
+
+
+def _written_out(path: Path, entry: dict) -> dict:
+    templates = entry.get("templates")
+    if templates is None:
+        return entry
+    place = f"{path}: {entry.get('id')}.templates"
+    cells: dict[tuple[str, str], Cell] = {}
+    if entry.get("published"):
+        cells = read_cells(path.parent / "published" / str(entry["published"]))
+    claims = list(entry.get("claims") or ())
+    for template in templates:
+        if not isinstance(template, dict) or set(template) != {"each", "claim"} or not template["each"]:
+            raise LedgerError(f"{place}: each template takes 'each', a list of words, and 'claim'")
+        claims += [_filled(place, template["claim"], words, cells) for words in template["each"]]
+    return {**{name: value for name, value in entry.items() if name != "templates"}, "claims": claims}
+
+
+def _filled(place: str, claim: dict, words: dict[str, str], cells: Mapping[tuple[str, str], Cell]) -> dict:
+    def fill(value: Any, known: Mapping[str, str]) -> Any:
+        if isinstance(value, str):
+            return value.format_map(known)
+        if isinstance(value, dict):
+            return {name: fill(part, known) for name, part in value.items()}
+        return [fill(part, known) for part in value] if isinstance(value, list) else value
+
+    try:
+        reference = fill(claim.get("published"), words)
+        cell = cells.get((reference["row"], reference["column"])) if isinstance(reference, dict) else None
+        return fill(claim, {**words, "printed": cell.printed.rstrip(" *")} if cell else words)
+    except (KeyError, IndexError, ValueError) as error:
+        raise LedgerError(f"{place}: {claim.get('id')!r}: cannot fill in {error} from {sorted(words)}") from None
 
 
 def _where(content: dict, error: ValidationError) -> str:
@@ -537,6 +591,16 @@ def evaluate(ledger: Ledger, results: Results | None) -> list[Verdict]:
     return [_verdict(ledger, entry, claim, records) for entry, claim in ledger.claims]
 
 
+def of_pages(ledger: Ledger, results: Results) -> list[Verdict]:
+    """Give a verdict on the claims that the pages in these results decide.
+
+    Checks on the paper's own numbers belong to the chapter's first page. For the rest see `evaluate`.
+    """
+    pages = {ledger.page(key) for key in _by_id(ledger, results)}
+    theirs = {claim.id for _, claim in ledger.claims if ledger.page(_keys(claim)[0]) in pages}
+    return [verdict for verdict in evaluate(ledger, results) if verdict.claim in theirs]
+
+
 def _by_id(ledger: Ledger, results: Results) -> dict[str, Mapping[str, Any]]:
     listed = list(results)
     if isinstance(results, Mapping):
@@ -574,11 +638,10 @@ def _verdict(ledger: Ledger, entry: Entry, claim: Claim, records: dict | None) -
     elif entry.planned(claim):
         _refuse_recorded(ledger, claim, records)
         outcome = {"verdict": "planned", "reason": entry.reason if entry.status == "planned" else _needs(claim)}
-    elif records is None:
-        how = f"the chapter has not been run; type `routebook run {ledger.paper}`"
-        outcome = {"verdict": "not-run", "reason": how}
-    elif _on_other_data(claim, records):
-        found = ", ".join(sorted({str(record.get("dataset")) for record in records.values()}))
+    elif (chapter := _not_run(ledger, claim, records)) is not None:
+        outcome = {"verdict": "not-run", "reason": f"the chapter has not been run; type `routebook run {chapter}`"}
+    elif _on_other_data(ledger, claim, records):
+        found = ", ".join(sorted({str(record.get("dataset")) for record in _of_same_page(ledger, claim, records)}))
         outcome = {"verdict": "data-unavailable", "reason": f"needs {claim.needs.dataset}; the run was on {found}"}
     else:
         reading = _read(ledger, claim, records)
@@ -591,11 +654,26 @@ def _verdict(ledger: Ledger, entry: Entry, claim: Claim, records: dict | None) -
     return Verdict(**(fixed | outcome))
 
 
-def _on_other_data(claim: Claim, records: dict) -> bool:
+def _not_run(ledger: Ledger, claim: Claim, records: dict | None) -> str | None:
+    """Return the name of the chapter or page that would record what a claim reads, if it has not been run."""
+    page = ledger.page(_keys(claim)[0])
+    ran = {ledger.page(key) for key in records or ()}
+    return None if page in ran else "-".join(filter(None, (ledger.paper, page)))
+
+
+def _keys(claim: Claim) -> tuple[str, ...]:
+    return (claim.reads,) if isinstance(claim.reads, str) else claim.reads
+
+
+def _of_same_page(ledger: Ledger, claim: Claim, records: dict) -> list[Mapping[str, Any]]:
+    page = ledger.page(_keys(claim)[0])
+    return [record for key, record in records.items() if ledger.page(key) == page]
+
+
+def _on_other_data(ledger: Ledger, claim: Claim, records: dict) -> bool:
     """Whether a run recorded nothing a claim reads because nothing in it was computed on the claim's dataset."""
-    keys = [claim.reads] if isinstance(claim.reads, str) else claim.reads
-    here = any(record.get("dataset") == claim.needs.dataset for record in records.values())
-    return not here and not any(key in records for key in keys)
+    here = any(record.get("dataset") == claim.needs.dataset for record in _of_same_page(ledger, claim, records))
+    return not here and not any(key in records for key in _keys(claim))
 
 
 def _needs(claim: Claim) -> str:
@@ -603,8 +681,7 @@ def _needs(claim: Claim) -> str:
 
 
 def _refuse_recorded(ledger: Ledger, claim: Claim, records: dict | None) -> None:
-    keys = [claim.reads] if isinstance(claim.reads, str) else claim.reads
-    for key in keys:
+    for key in _keys(claim):
         if records and key in records:
             raise LedgerError(
                 f"{ledger.paper}: claim {claim.id!r} is planned, but the run recorded {key!r}; "
@@ -626,9 +703,8 @@ def _published(ledger: Ledger, entry: Entry, claim: Claim) -> tuple[float | None
 
 
 def _read(ledger: Ledger, claim: Claim, records: dict) -> _Reading:
-    keys = [claim.reads] if isinstance(claim.reads, str) else list(claim.reads)
     found = []
-    for key in keys:
+    for key in _keys(claim):
         if key not in records:
             raise LedgerError(
                 f"{ledger.paper}: claim {claim.id!r} reads {key!r}, which the run did not record"

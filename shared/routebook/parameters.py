@@ -36,13 +36,18 @@ class ChapterParams(BaseModel):
     CHAPTER
         Name of the chapter, as `routebook run` takes it.
     DATASETS
-        Datasets the chapter can run on, best first; ``dataset="auto"`` takes the first that is present.
+        Datasets the chapter can run on, best first; ``dataset="auto"`` takes the first that is present. A page that
+        looks at every dataset there is has ``("all",)``.
+    MANY
+        Whether the chapter runs on several datasets at once: those its parameter `pools` names, by default every one
+        that is present.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     CHAPTER: ClassVar[str]
     DATASETS: ClassVar[tuple[str, ...]]
+    MANY: ClassVar[bool] = False
 
     @classmethod
     def build(cls, given: dict[str, Any], profile: Profile = "quick") -> Self:
@@ -100,8 +105,8 @@ class ChapterParams(BaseModel):
 
     @property
     def profile(self) -> str:
-        """Name of the profile these parameters make up: "quick", "paper" or "custom" (dataset and seed left aside)."""
-        free = {"dataset", "seed"}
+        """Name of the profile these parameters make up: "quick", "paper" or "custom" (data and seed left aside)."""
+        free = {"dataset", "pools", "seed"}
         ours = self.model_dump(exclude=free)
         for profile in PROFILES:
             if ours == {k: v for k, v in self.profile_values(profile).items() if k not in free}:

@@ -33,9 +33,13 @@ class Record:
     ----------
     folder
         Where results are written; by default the folder `routebook run` names. Without either, nothing is written.
+    page
+        Name of a further page of a paper's chapter; every id recorded or glued then begins with it, so that the pages'
+        results do not collide in the paper's ledger.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, page: str = "") -> None:
+        self.prefix = f"{page}/" if page else ""
         named = os.environ.get(OUTPUT_VARIABLE)
         self.folder = folder or (Path(named) if named else None)
         self.records: list[dict[str, Any]] = []
@@ -69,6 +73,7 @@ class Record:
         float
             The value as a plain Python float (NumPy scalars render as nothing when glued).
         """
+        id = self.prefix + id
         number = _plain(value)
         bounds = {"low": _plain(low), "high": _plain(high)}
         self._add({"id": id, "value": number, **bounds, "n": None if n is None else int(n), "unit": unit})
@@ -81,7 +86,7 @@ class Record:
 
     def text(self, name: str, value: str) -> str:
         """Glue a piece of text (a dataset's name, a list of models) for the prose."""
-        _glue(name, value)
+        _glue(self.prefix + name, value)
         return value
 
     def table(self, name: str, frame: pd.DataFrame, *, show: pd.DataFrame | None = None) -> HTML:
@@ -99,7 +104,9 @@ class Record:
         for row, cells in frame.iterrows():
             for column, value in cells.items():
                 if isinstance(value, int | float) or hasattr(value, "dtype"):
-                    self._add({"id": f"table/{name}/{row}/{column}", "value": _plain(value), "table": name})
+                    self._add(
+                        {"id": f"{self.prefix}table/{name}/{row}/{column}", "value": _plain(value), "table": name}
+                    )
         if self.folder is not None:
             (self.folder / "tables").mkdir(parents=True, exist_ok=True)
             frame.to_csv(self.folder / "tables" / f"{name}.csv")

@@ -17,11 +17,11 @@ def latest_results(root: Path, papers: Sequence[str]) -> dict[str, list[dict[str
     """Return the results of the papers' most recent runs in `_build/runs`, by paper; those never run are left out."""
     from routebook.site import latest_run
 
-    found = {}
-    for name, chapter in runs.chapters(root).items():
-        folder = latest_run(chapter) if name in papers else None
+    found: dict[str, list[dict[str, Any]]] = {}
+    for chapter in runs.chapters(root).values():
+        folder = latest_run(chapter) if chapter.paper in papers else None
         if folder is not None:
-            found[name] = record.read_results(folder / "results.json")
+            found.setdefault(chapter.paper, []).extend(record.read_results(folder / "results.json"))
     return found
 
 
@@ -33,9 +33,10 @@ def summary(root: Path, built: Sequence[Built]) -> Iterator[str]:
         line = (
             f"{b.chapter.name}: {b.run['dataset']} ({b.run['origin'] or 'various'}), {how} in {b.run['seconds']:.0f} s"
         )
-        if b.chapter.name in ledgers:
+        if b.chapter.paper in ledgers:
             results = record.read_results(b.folder / "results.json")
-            line += f"; claims: {count_words(ledger.evaluate(ledgers[b.chapter.name], results))}"
+            verdicts = ledger.of_pages(ledgers[b.chapter.paper], results)
+            line += f"; claims: {count_words(verdicts)}"
         yield line
 
 

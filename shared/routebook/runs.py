@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +57,14 @@ class Chapter:
     root: Path
 
     @property
-    def is_replication(self) -> bool:
-        """Whether this is a paper's chapter, with a ledger."""
-        return self.notebook.parts[0] == "replications"
+    def paper(self) -> str | None:
+        """Name of the paper whose chapter, or a further page of it, this is; None for a page of the book."""
+        return self.notebook.parts[1] if self.notebook.parts[0] == "replications" else None
 
     @property
     def params(self) -> type[ChapterParams]:
         """The chapter's parameter model: the one `ChapterParams` of the `params.py` beside it."""
-        place = f"replications.{self.name}.params" if self.is_replication else "routebook.pages"
+        place = f"replications.{self.paper}.params" if self.paper else "routebook.pages"
         module = importlib.import_module(place)
         found = [
             value
@@ -103,10 +103,16 @@ class Plan:
 def chapters(root: Path | None = None) -> dict[str, Chapter]:
     """Return every notebook that can be run, by name: the papers' chapters, then the pages of the book that compute."""
     root = root or project_root()
-    found = [Chapter(p.parent.name, p.relative_to(root), root) for p in sorted(root.glob("replications/*/*.ipynb"))]
-    found = [chapter for chapter in found if chapter.notebook.stem == chapter.name]
+    papers = sorted(root.glob("replications/*/*.ipynb"), key=lambda p: (p.parent.name, p.stem != p.parent.name, p.stem))
+    found = [Chapter(_chapter_name(p), p.relative_to(root), root) for p in papers]
     found += [Chapter(p.stem, p.relative_to(root), root) for p in sorted(root.glob("book/*.ipynb"))]
     return {chapter.name: chapter for chapter in found}
+
+
+def _chapter_name(notebook: Path) -> str:
+    """Name the notebook of a paper's room: the room for the chapter itself, room and page for further pages."""
+    room = notebook.parent.name
+    return room if notebook.stem == room else f"{room}-{notebook.stem}"
 
 
 def chapter(name: str, root: Path | None = None) -> Chapter:
@@ -118,33 +124,41 @@ def chapter(name: str, root: Path | None = None) -> Chapter:
 
 
 def resolve_dataset(params: ChapterParams) -> str:
-    """Return the dataset a run will use: the one asked for, or for "auto" the best one that is present.
+    """Return the dataset a chapter on one dataset will use: the one asked for, or the best one that is present."""
+    (name,) = resolve_datasets(params)
+    return name
 
-    A page that looks at every dataset there is has "all".
+
+def resolve_datasets(params: ChapterParams) -> tuple[str, ...]:
+    """Return the datasets a run will use: those asked for, else the best one that is present.
+
+    A chapter on several datasets takes every real one that is present; a page that looks at every dataset there is,
+    everything present.
     """
     from routebook import datasets
 
     if params.DATASETS == ("all",):
-        return "all"
-    wanted = getattr(params, "dataset", "auto")
-    if wanted == "auto":
-        present = (name for name in params.DATASETS if datasets.status(name).present)
-        return next(present, params.DATASETS[-1])
-    return wanted
+        return tuple(name for name in datasets.names() if datasets.status(name).present)
+    wanted = getattr(params, "pools", None) if params.MANY else (getattr(params, "dataset", "auto"),)
+    if wanted and "auto" not in wanted:
+        return tuple(dict.fromkeys(wanted))
+    present = [name for name in params.DATASETS if datasets.status(name).present]
+    best = tuple(present[:1]) or params.DATASETS[-1:]
+    return (tuple(name for name in present if datasets.status(name).origin == "real") or best) if params.MANY else best
 
 
-def digest_of(chapter: Chapter, params: ChapterParams, dataset: str, dataset_digest: str) -> str:
+def digest_of(chapter: Chapter, params: ChapterParams, names: Sequence[str], dataset_digest: str) -> str:
     """Return the digest of a run: notebook code, parameters, the source it can be affected by, data, lock file."""
     from routebook import datasets
 
-    loaders = [datasets.loader_module(name) for name in ([dataset] if dataset != "all" else datasets.names())]
+    loaders = [datasets.loader_module(name) for name in names]
     modules = sources.notebook_modules(chapter.root / chapter.notebook, chapter.root)
     modules = {m for m in modules if not m.startswith("routebook.datasets.")} | set(loaders)
     tables = {}
-    if chapter.is_replication:
+    if chapter.paper:
         # The ledger's checks are imported by name, and its statements and published cells are shown on the page.
         folder = chapter.root / chapter.notebook.parent
-        modules |= {f"replications.{chapter.name}.{path.stem}" for path in folder.glob("*.py")}
+        modules |= {f"replications.{chapter.paper}.{path.stem}" for path in folder.glob("*.py")}
         files = [folder / "ledger.yaml", *sorted(folder.glob("published/*.csv"))]
         tables = {path.name: path.read_text(encoding="utf-8") for path in files if path.is_file()}
     modules |= sources.closure(modules, chapter.root)
@@ -153,7 +167,7 @@ def digest_of(chapter: Chapter, params: ChapterParams, dataset: str, dataset_dig
         "tables": tables,
         "parameters": params.model_dump(),
         "sources": sources.code_digest(modules, chapter.root),
-        "dataset": [dataset, dataset_digest],
+        "dataset": [list(names), dataset_digest],
         "lock": (chapter.root / "requirements.lock").read_text(encoding="utf-8"),
         "python": sys.version_info[:2],
     }
@@ -178,18 +192,16 @@ def plan(chapter: Chapter, params: ChapterParams, out: Path | None = None, *, ch
     from routebook import datasets
 
     asked = None if out is None else _asked_folder(out)
-    dataset = resolve_dataset(params)
-    if dataset != "all":
-        if check:
-            datasets.check(dataset)
-        dataset_digest = datasets.data_digest(dataset)
-    else:
-        present = [name for name in datasets.names() if datasets.status(name).present]
-        dataset_digest = json.dumps({name: datasets.data_digest(name) for name in present})
-    digest = digest_of(chapter, params, dataset, dataset_digest)
+    names = resolve_datasets(params)
+    every = params.DATASETS == ("all",)
+    for name in names if check and not every else ():
+        datasets.check(name)
+    digests = {name: datasets.data_digest(name) for name in names}
+    dataset_digest = json.dumps(digests) if every or len(names) > 1 else digests[names[0]]
+    digest = digest_of(chapter, params, names, dataset_digest)
     folder = asked or chapter.root / "_build" / "runs" / chapter.name / digest
     _check_out(folder)
-    return Plan(chapter, params, dataset, dataset_digest, digest, folder)
+    return Plan(chapter, params, "all" if every else ", ".join(names), dataset_digest, digest, folder)
 
 
 def _asked_folder(out: Path) -> Path:
@@ -334,16 +346,17 @@ def _describe(plan: Plan, partial: Path, seconds: float) -> dict[str, Any]:
     kernel.unlink()
     records = json.loads(results.read_text(encoding="utf-8"))
     used = {r["dataset"]: r for r in records if r["dataset"]}
-    main = used.get(plan.dataset) or next(iter(used.values()), {"origin": None, "complete": True, "absent": []})
+    ours = [used[name] for name in plan.dataset.split(", ") if name in used] or list(used.values())[:1]
+    origins = {r["origin"] for r in ours}
     return {
         "chapter": plan.chapter.name,
         "digest": plan.digest,
         "parameters": plan.params.model_dump(),
         "profile": plan.params.profile,
         "dataset": plan.dataset,
-        "origin": main["origin"],
-        "complete": main["complete"],
-        "absent": main["absent"],
+        "origin": origins.pop() if len(origins) == 1 else None,
+        "complete": all(r["complete"] for r in ours),
+        "absent": [part for r in ours for part in r["absent"]],
         "dataset_digest": plan.dataset_digest,
         "seconds": round(seconds, 1),
         "peak_memory_mib": measured["peak_memory_mib"],

@@ -130,7 +130,7 @@ def test_every_shown_command_is_used_on_a_page_and_the_reverse(root):
 
 def test_summary_says_dataset_time_and_claims(root, built, monkeypatch):
     verdicts = [SimpleNamespace(verdict=v) for v in ("planned", "reproduced", "planned")]
-    monkeypatch.setattr(ledger, "evaluate", lambda entry, results: verdicts if results == [] else [])
+    monkeypatch.setattr(ledger, "of_pages", lambda entry, results: verdicts if results == [] else [])
     lines = list(report.summary(root, built))
     assert lines[0] == "uniroute: simulated (simulated), ran in 2 s; claims: 2 planned, 1 reproduced"
     assert lines[1] == "benchmarks: all (various), unchanged, ran earlier in 62 s"
@@ -146,7 +146,11 @@ def test_latest_results_are_those_of_the_newest_whole_run_of_each_paper(tmp_path
         if time:
             (folder / runs.RUN_FILE).write_text("{}")
             os.utime(folder / runs.RUN_FILE, (time, time))
-    assert [r["value"] for r in report.latest_results(tmp_path, ["toy", "other"])["toy"]] == [2.0]
+    nbformat.write(nbformat.v4.new_notebook(), _file(tmp_path / "replications/toy/more.ipynb"))
+    page = _file(tmp_path / "_build/runs/toy-more/x/results.json")
+    page.write_text(json.dumps([{"id": "more/x", "value": 4.0, "low": None, "high": None}]))
+    (page.parent / runs.RUN_FILE).write_text("{}")
+    assert [r["value"] for r in report.latest_results(tmp_path, ["toy", "other"])["toy"]] == [2.0, 4.0]
     assert set(report.latest_results(tmp_path, ["toy", "other"])) == {"toy"}
     assert report.latest_results(tmp_path, ["other"]) == {}
 

@@ -557,9 +557,12 @@ def chapter_results(**changes) -> list[dict]:
 
 
 def test_every_claim_is_evaluated_on_a_run_with_part_of_routerbench(uniroute):
-    verdicts = evaluate(uniroute, chapter_results(complete=False, absent=["mmlu"]))
+    results = chapter_results(complete=False, absent=["mmlu"])
+    verdicts = evaluate(uniroute, results)
     assert [v.claim for v in verdicts] == [c.id for _, c in uniroute.claims]
-    assert {v.verdict for v in verdicts} <= set(L.VERDICTS) - {"not-run"}
+    assert {v.verdict for v in L.of_pages(uniroute, results)} <= set(L.VERDICTS) - {"not-run", "planned"}
+    elsewhere = {c.id for _, c in uniroute.claims if uniroute.page(str(c.reads))}
+    assert {v.claim for v in verdicts if v.verdict == "not-run"} == elsewhere
     by_id = {v.claim: v for v in verdicts}
     for method in ("zero-router", "k-nn", "k-means", "learned-map"):
         for metric in ("area", "qnc"):
@@ -583,9 +586,76 @@ def test_the_published_numbers_reproduce_themselves(uniroute):
     assert {v.verdict for v in verdicts} == {"reproduced"}
 
 
+# ------------------------------------------------------------------------------------------ pages and templates
+
+
+def test_claims_of_a_further_page_wait_for_its_run(tmp_path):
+    path = write(tmp_path, [claim(), claim(id="more-area", reads="more/area/a"), claim(id="far", reads="more/area/b")])
+    path.write_text(path.read_text() + "pages: [more]\n")
+    found = load(path)
+    said = {v.claim: (v.verdict, v.reason) for v in evaluate(found, [record(value=0.71)])}
+    assert said["area-a"][0] == "reproduced"
+    assert said["more-area"] == ("not-run", "the chapter has not been run; type `routebook run demo-more`")
+    both = [record(value=0.71), record("more/area/a", 0.5, low=0.4, high=0.6), record("more/area/b", 0.71)]
+    assert [v.verdict for v in evaluate(found, both)] == ["reproduced", "not-reproduced", "reproduced"]
+    assert [v.claim for v in L.of_pages(found, both[1:])] == ["more-area", "far"]
+    # The page ran on other data, the chapter on the claim's: that says nothing of the page.
+    elsewhere = [record(value=0.71), record("more/n", 1.0, dataset="other")]
+    assert [v.verdict for v in evaluate(found, elsewhere)] == ["reproduced", "data-unavailable", "data-unavailable"]
+
+
+def template(**changes):
+    words = [{"method": "a", "row": "A"}, {"method": "b", "row": "B"}]
+    filled = {"id": "area-{method}", "statement": "{row} has an area of {printed} (Table 1).", "reads": "area/{method}"}
+    return {"each": words, "claim": claim(**filled, published={"row": "{row}", "column": "Area"}), **changes}
+
+
+def test_a_template_is_written_out_as_claims(tmp_path):
+    found = load(write(tmp_path, [claim(id="own", reads="own")], templates=[template()]))
+    assert [c.id for _, c in found.claims] == ["own", "area-a", "area-b"]
+    second = found.claims[2][1]
+    assert second.statement == "B has an area of .689 (Table 1)."
+    assert (second.reads, second.published.row, second.tolerance) == ("area/b", "B", 0.0115)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"each": []}, "table-1.templates: each template takes 'each'"),
+        ({"extra": 1}, "table-1.templates: each template takes 'each'"),
+        ({"each": [{"method": "a"}]}, r"'area-{method}': cannot fill in 'row' from \['method'\]"),
+        ({"each": [{"method": "a", "row": "Z"}]}, "cannot fill in 'printed'"),
+    ],
+)
+def test_a_malformed_template_is_refused(tmp_path, changes, message):
+    with pytest.raises(LedgerError, match=message):
+        load(write(tmp_path, [], templates=[template(**changes)]))
+
+
 def test_on_simulated_data_no_claim_is_reproduced(uniroute):
-    verdicts = evaluate(uniroute, chapter_results(dataset="simulated", origin="simulated"))
-    assert {v.verdict for v in verdicts if v.kind != "arithmetic"} == {"qualitative", "planned"}
+    verdicts = L.of_pages(uniroute, chapter_results(dataset="simulated", origin="simulated"))
+    assert {v.verdict for v in verdicts if v.kind != "arithmetic"} == {"qualitative"}
+
+
+def test_nothing_of_uniroute_is_planned(uniroute):
+    assert not [entry.id for entry in uniroute.entries if entry.status == "planned"]
+    assert not [c.id for entry, c in uniroute.claims if entry.planned(c)]
+
+
+def test_every_published_number_of_uniroute_is_claimed(uniroute):
+    claimed = {
+        (entry.id, c.published.row, c.published.column)
+        for entry, c in uniroute.claims
+        if c.kind == "value" and isinstance(c.published, L.CellReference)
+    }
+    printed = {
+        (entry, *place)
+        for entry in ("figure-6", "figure-7", "table-1", "table-i1")
+        for place, cell in uniroute.cells[entry].items()
+        if cell.value is not None
+    }
+    # Not a number but a bound ("> 90%"), of a method whose authors released no code.
+    assert printed - claimed == {("table-i1", "LLM Bandit (Li, 2025)", "QNC")}
 
 
 def test_the_claims_were_written_before_any_run(uniroute):
