@@ -158,7 +158,8 @@ def digest_of(chapter: Chapter, params: ChapterParams, names: Sequence[str], dat
     if chapter.paper:
         # The ledger's checks are imported by name, and its statements and published cells are shown on the page.
         folder = chapter.root / chapter.notebook.parent
-        modules |= {f"replications.{chapter.paper}.{path.stem}" for path in folder.glob("*.py")}
+        checks = folder / "arithmetic.py"
+        modules |= {f"replications.{chapter.paper}.{checks.stem}"} if checks.is_file() else set()
         files = [folder / "ledger.yaml", *sorted(folder.glob("published/*.csv"))]
         tables = {path.name: path.read_text(encoding="utf-8") for path in files if path.is_file()}
     modules |= sources.closure(modules, chapter.root)

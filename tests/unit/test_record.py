@@ -158,3 +158,12 @@ def test_a_file_is_never_half_written(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         results.value("y", 2)
     assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_a_further_pages_results_carry_its_name(glued, tmp_path):
+    further = Record(tmp_path, page="more")
+    further.value("x", 1.0, low=0.0)
+    further.text("name", "a pool")
+    further.table("numbers", pd.DataFrame({"draw": [0.5]}, index=["a"]))
+    assert set(_read(tmp_path)) == {"more/x", "more/table/numbers/a/draw"}
+    assert set(glued) == {"more/x", "more/x/low", "more/name"}

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import nbformat
 import numpy as np
@@ -20,6 +22,7 @@ from toy_project import METHOD, environment, files_below, make_project, notebook
 
 from routebook import datasets, record, runs
 from routebook.errors import RunFailed, UserError
+from routebook.parameters import ChapterParams, parameter
 
 RUN_FILES = {
     "notebook.ipynb",
@@ -303,6 +306,54 @@ def _write_results(plan, partial):
     results = record.Record(partial)
     results.use(datasets.load("simulated", n_prompts=5))
     results.value("n", plan.params.n)
+
+
+class Many(ChapterParams):
+    """Parameters of a chapter on several datasets."""
+
+    CHAPTER: ClassVar[str] = "many"
+    DATASETS: ClassVar[tuple[str, ...]] = ("embedllm", "mmlu-pro", "overruling", "tinypool", "simulated")
+    MANY: ClassVar[bool] = True
+
+    pools: list[str] | None = parameter(None, "pools")
+
+
+@pytest.mark.parametrize(
+    ("present", "pools", "used"),
+    [
+        (("mmlu-pro", "overruling", "tinypool", "simulated"), None, ("mmlu-pro", "overruling")),
+        (("tinypool", "simulated"), None, ("tinypool",)),
+        (("mmlu-pro", "tinypool"), ["tinypool", "mmlu-pro", "tinypool"], ("tinypool", "mmlu-pro")),
+        (("tinypool",), ["embedllm"], ("embedllm",)),
+    ],
+)
+def test_a_chapter_on_several_datasets_takes_the_real_ones_that_are_present(monkeypatch, present, pools, used):
+    real = {name: name not in ("tinypool", "simulated") for name in Many.DATASETS}
+    monkeypatch.setattr(
+        datasets,
+        "status",
+        lambda name: SimpleNamespace(present=name in present, origin="real" if real[name] else "made"),
+    )
+    assert runs.resolve_datasets(Many(pools=pools)) == used
+
+
+def test_a_plan_on_several_datasets_checks_each_and_names_them(toy, monkeypatch):
+    checked = []
+    monkeypatch.setattr(datasets, "check", checked.append)
+    monkeypatch.setattr(datasets, "data_digest", lambda name: f"digest of {name}")
+    monkeypatch.setattr(runs, "digest_of", lambda chapter, params, names, digest: digest)
+    plan = runs.plan(toy, Many(pools=["mmlu-pro", "overruling"]))
+    assert checked == ["mmlu-pro", "overruling"]
+    assert plan.dataset == "mmlu-pro, overruling"
+    assert json.loads(plan.digest) == {name: f"digest of {name}" for name in checked}
+
+
+def test_a_further_page_of_a_room_is_a_chapter_named_after_both(toy):
+    nbformat.write(notebook(), toy.root / "replications/toy/more.ipynb")
+    found = runs.chapters(toy.root)
+    assert list(found) == ["toy", "toy-more"]
+    assert found["toy-more"].paper == found["toy"].paper == "toy"
+    assert found["toy-more"].notebook == Path("replications/toy/more.ipynb")
 
 
 def test_a_run_through_a_link_replaces_the_run_it_points_to(toy, monkeypatch):
