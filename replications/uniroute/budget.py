@@ -114,7 +114,7 @@ def budget_errors(
         raise UserError(f"shares is {list(shares)}, expected one or more numbers above 0 and at most 1")
     outcomes = []
     for number, trial in enumerate(done):
-        validation, test = _curves(benchmark, embeddings, params.seed + number, trial)
+        validation, test = _curves(benchmark, embeddings, params, number, trial)
         low, high = validation.model_cost.min(), validation.model_cost.max()
         outcome = budget_control(validation, test, [low + share * (high - low) for share in shares])
         outcomes.append(outcome.assign(share=shares))
@@ -122,11 +122,13 @@ def budget_errors(
 
 
 def _curves(
-    benchmark: RoutingBenchmark, embeddings: np.ndarray, seed: int, trial: Trial
+    benchmark: RoutingBenchmark, embeddings: np.ndarray, params: UniRouteParams, number: int, trial: Trial
 ) -> tuple[DeferralCurve, DeferralCurve]:
     """Refit K-means on a trial's split: its estimated curve on validation prompts and its curve on test prompts."""
     split = trial.split
-    clusters = routers.KMeans(n_clusters=trial.selections["k-means"].best, seed=seed)
+    clusters = routers.KMeans(
+        n_clusters=trial.selections["k-means"].best, seed=params.seed + number, n_init=params.kmeans_starts
+    )
     again = refit(clusters, benchmark, embeddings, split)
     validation = benchmark.subset(split.validation, split.unseen)
     on_validation = routers.quality_for(again.router, embeddings[split.validation], split.unseen)

@@ -9,7 +9,16 @@ import numpy as np
 
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError
-from routebook.routers import BaseRouter, KMeans, check_count, dense, train_with_adam, with_columns
+from routebook.routers import (
+    KMeans,
+    TrainedRouter,
+    Validation,
+    check_count,
+    dense,
+    observed_mean_loss,
+    seen_cells,
+    with_columns,
+)
 from routebook.threads import one_torch_thread
 
 ARCHITECTURES = ("F.3", "linear")
@@ -19,7 +28,7 @@ KERAS_ADAM_EPSILON = 1e-7
 KERAS_CLIP = 1e-7
 
 
-class LearnedMap(BaseRouter):
+class LearnedMap(TrainedRouter):
     """Quality = 1 - Phi(x; theta)^T Psi(h), with Phi a softmax over clusters learned from the training labels.
 
     The prompts are clustered by K-means and each LLM is its vector of errors per cluster, Psi(h), exactly as in
@@ -57,6 +66,8 @@ class LearnedMap(BaseRouter):
     clustering_ : KMeans
     loss_ : ndarray, [epochs]
         Mean log loss over each epoch.
+    best_epoch_ : int
+        The epoch kept, from 0.
     n_parameters_ : int
         Trained parameters (running means and variances are not among them).
 
@@ -91,13 +102,24 @@ class LearnedMap(BaseRouter):
         self.bn_momentum = bn_momentum
         self.clustering = clustering
 
-    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, validation: Validation | None = None) -> Self:
         """Cluster the training prompts, represent the training LLMs, and learn Phi.
+
+        Parameters
+        ----------
+        benchmark
+            Training prompts with the labels of the training LLMs, [N, M].
+        embeddings : ndarray, [N, D]
+        validation : (benchmark, embeddings), optional
+            Prompts with labels of the training LLMs, by which the epoch to keep is chosen: the one whose deferral
+            curve on them has the largest area. Without it the last epoch is kept: the paper chooses a checkpoint for
+            its MLP (G.2) and says nothing of LearnedMap's.
 
         Raises
         ------
         UserError
-            As in `BaseRouter.fit`; and when a label lies outside [0, 1], where the log loss has no meaning.
+            As in `BaseRouter.fit`; when a label lies outside [0, 1], where the log loss has no meaning; and when a
+            training LLM is missing from `validation` or has no price there.
         """
         import torch
 
@@ -105,22 +127,18 @@ class LearnedMap(BaseRouter):
         self._check_parameters(benchmark, len(embeddings))
         self.clustering_ = self.clustering or KMeans(self.n_clusters, seed=self.seed).fit(benchmark, embeddings)
         self.psi_, self.counts_ = self.clustering_.represent(benchmark, embeddings)
+        self.models_ = list(benchmark.models)
         generator = torch.Generator().manual_seed(self.seed)
         self.network_ = self._network(embeddings.shape[1], generator)
-        self.loss_ = train_with_adam(
-            self.network_,
+        self._train(
             self._batch_loss(benchmark.quality, embeddings),
             len(embeddings),
-            epochs=self.epochs,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            generator=generator,
+            generator,
+            validation,
             eps=KERAS_ADAM_EPSILON,
             smallest_batch=1 if self.architecture == "linear" else 2,
             label=f"LearnedMap K={self.n_clusters}",
         )
-        self.n_parameters_ = sum(p.numel() for p in self.network_.parameters())
-        self.models_ = list(benchmark.models)
         return self
 
     def _check_parameters(self, benchmark: RoutingBenchmark, n_prompts: int) -> None:
@@ -175,20 +193,18 @@ class LearnedMap(BaseRouter):
 
     def _batch_loss(self, quality: np.ndarray, embeddings: np.ndarray) -> Callable[[Any], Any]:
         import torch
+        from torch.nn import functional
 
         inputs = torch.tensor(embeddings, dtype=torch.float32)
         psi = torch.tensor(self.psi_, dtype=torch.float32)
-        seen = torch.tensor(~np.isnan(quality))
+        seen = seen_cells(quality)
         errors = torch.tensor(1.0 - np.nan_to_num(quality), dtype=torch.float32)
 
         def batch_loss(rows: Any) -> Any:
             gamma = torch.softmax(self.network_(inputs[rows]), dim=1) @ psi
             gamma = gamma.clamp(KERAS_CLIP, 1 - KERAS_CLIP)
-            wrong = errors[rows]
             # The log loss of Section 5.2; soft labels weigh both terms.
-            cells = -(wrong * gamma.log() + (1 - wrong) * torch.log1p(-gamma))
-            mask = seen[rows]
-            return (cells * mask).sum() / mask.sum().clamp(min=1)
+            return observed_mean_loss(functional.binary_cross_entropy, gamma, errors[rows], seen, rows)
 
         return batch_loss
 

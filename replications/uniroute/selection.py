@@ -35,6 +35,59 @@ class Selection:
     areas: np.ndarray
 
 
+def choose(
+    estimate: Callable[[int], np.ndarray], grid: Sequence[int], judged: RoutingBenchmark, cost: np.ndarray | None = None
+) -> Selection:
+    """Choose the candidate whose estimates route best.
+
+    Parameters
+    ----------
+    estimate
+        Returns a candidate's estimated quality of the LLMs of `judged` on its prompts, [N_val, M].
+    grid
+        Candidates.
+    judged
+        Validation prompts with the labels of the training LLMs, M of them, and no others.
+    cost : ndarray, [M], optional
+        Cost of each training LLM; by default its mean cost on these prompts (the paper's c(h) has no x).
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    UserError
+        When the grid is empty, or a candidate's deferral curve has no area.
+    """
+    from routebook.deferral import deferral_curve
+
+    if len(grid) == 0:
+        raise UserError("the grid of candidates is empty; give at least one value")
+    candidates = tuple(sorted(set(grid)))
+    cost = judged.mean_cost if cost is None else np.asarray(cost, dtype=float)
+    areas = []
+    for candidate in progress(candidates, label="choosing K", unit="candidate"):
+        areas.append(deferral_curve(estimate(candidate), judged.quality, cost).area())
+    areas = np.array(areas)
+    if np.isnan(areas).any():
+        raise UserError(
+            f"the validation deferral curve of candidate {candidates[int(np.argmax(np.isnan(areas)))]} has no area: "
+            "no routed answer was observed; give validation prompts that the training LLMs have answered"
+        )
+    return Selection(_best(candidates, areas), candidates, areas)
+
+
+def average(selections: Sequence[Selection]) -> Selection:
+    """Return the choice by the mean of the areas of several selections from the same grid."""
+    areas = np.mean([selection.areas for selection in selections], axis=0)
+    return Selection(_best(selections[0].grid, areas), selections[0].grid, areas)
+
+
+def _best(candidates: tuple[int, ...], areas: np.ndarray) -> int:
+    return candidates[int(np.flatnonzero(areas >= areas.max() - TIE)[0])]
+
+
 def select(
     make_router: Callable[[int], Router],
     grid: Sequence[int],
@@ -77,23 +130,10 @@ def select(
     UserError
         When the grid is empty, a training LLM is missing from `validation`, or a candidate is out of range.
     """
-    from routebook.deferral import deferral_curve
-
-    if len(grid) == 0:
-        raise UserError("the grid of candidates is empty; give at least one value")
-    candidates = tuple(sorted(set(grid)))
     judged = validation.subset(models=train.models)
-    cost = judged.mean_cost if cost is None else np.asarray(cost, dtype=float)
-    areas = []
-    for candidate in progress(candidates, label="choosing K", unit="candidate"):
+
+    def estimate(candidate: int) -> np.ndarray:
         router = make_router(candidate).fit(train, train_embeddings)
-        estimate = quality_for(router, validation_embeddings, train.models, tasks=judged.tasks)
-        areas.append(deferral_curve(estimate, judged.quality, cost).area())
-    areas = np.array(areas)
-    if np.isnan(areas).any():
-        raise UserError(
-            f"the validation deferral curve of candidate {candidates[int(np.argmax(np.isnan(areas)))]} has no area: "
-            "no routed answer was observed; give validation prompts that the training LLMs have answered"
-        )
-    best = candidates[int(np.flatnonzero(areas >= areas.max() - TIE)[0])]
-    return Selection(best=best, grid=candidates, areas=areas)
+        return quality_for(router, validation_embeddings, train.models, tasks=judged.tasks)
+
+    return choose(estimate, grid, judged, cost)

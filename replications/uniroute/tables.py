@@ -80,17 +80,17 @@ def gains(done: Sequence[Trial], base: str, methods: Sequence[str]) -> tuple[dic
     return lines, {method: (interval.low, interval.high) for method, interval in intervals.items()}
 
 
-def published_routerbench(published: Mapping[tuple[str, str], Cell], method: str, metric: str) -> str:
-    """Return a RouterBench cell of the paper's Figure 6 as printed, or a dash."""
+def published_figure6(published: Mapping[tuple[str, str], Cell], method: str, metric: str, dataset: str) -> str:
+    """Return a cell of the paper's Figure 6 as printed, or a dash where the paper has none."""
     row = PUBLISHED_ROWS.get(method)
-    cells = [c for c in published.values() if row and c.row.startswith(row) and c.column == f"RouterBench / {metric}"]
+    cells = [c for c in published.values() if row and c.row.startswith(row) and c.column == f"{dataset} / {metric}"]
     return cells[0].printed if cells else "–"
 
 
 def figure6_table(
-    metrics: pd.DataFrame, published: Mapping[tuple[str, str], Cell]
+    metrics: pd.DataFrame, published: Mapping[tuple[str, str], Cell], dataset: str = "RouterBench"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return our RouterBench column of Figure 6: the numbers, and the table as shown beside the paper's.
+    """Return our column of Figure 6 for one dataset: the numbers, and the table as shown beside the paper's.
 
     Bold: the best of the routers that can be had for unseen LLMs, the clairvoyant ones left aside. QNC is in percent
     of the most accurate unseen LLM's cost, each trial capped at 100; area has no unit.
@@ -104,17 +104,19 @@ def figure6_table(
     rows = {}
     for method in METHODS:
         cells = {
-            "QNC, % (paper)": published_routerbench(published, method, "QNC").replace("%", ""),
-            "QNC, % (ours)": _cell(qnc.loc[method] * [100, 100, 100, 1], "{:.1f}", best["QNC"] == method),
-            "Area (paper)": published_routerbench(published, method, "Area"),
-            "Area (ours)": _cell(area.loc[method], "{:.3f}", best["Area"] == method),
-            "Peak quality (ours)": _cell(peak.loc[method], "{:.3f}", False),
+            "QNC, % (paper)": published_figure6(published, method, "QNC", dataset).replace("%", ""),
+            "QNC, % (ours)": interval_cell(qnc.loc[method] * [100, 100, 100, 1], "{:.1f}", best["QNC"] == method),
+            "Area (paper)": published_figure6(published, method, "Area", dataset),
+            "Area (ours)": interval_cell(area.loc[method], "{:.3f}", best["Area"] == method),
+            "Peak quality (ours)": interval_cell(peak.loc[method], "{:.3f}", False),
         }
         rows[label(method)] = cells
     return numbers, pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _cell(row: pd.Series, digits: str, bold: bool) -> str:
+def interval_cell(row: pd.Series, digits: str, bold: bool) -> str:
+    """Return a table cell: a number with its interval below it; `row` holds value, low and high."""
+    """Return a row of `summarise` as the cell of a table: the value over its interval, a dash for NaN."""
     if np.isnan(row["value"]):
         return "–"
     value = digits.format(row["value"])
@@ -190,8 +192,12 @@ def validation_area_by_k(done: Sequence[Trial]) -> dict[str, Curve]:
 
 
 def worst_clusters(done: Sequence[Trial]) -> tuple[int, np.ndarray]:
-    """Return the K with the smallest mean test area, and its area minus ZeroRouter's trial by trial."""
+    """Return the K with the smallest mean test area, and its area minus ZeroRouter's trial by trial.
+
+    Only trials in which every candidate was fitted count: all of them, unless K was tuned once per dataset.
+    """
     candidates = list(done[0].area_by_clusters)
+    done = [trial for trial in done if list(trial.area_by_clusters) == candidates]
     areas = np.array([[trial.area_by_clusters[k] for k in candidates] for trial in done])
     worst = int(areas.mean(axis=0).argmin())
     return candidates[worst], areas[:, worst] - np.array([trial.curves["zero-router"].area() for trial in done])

@@ -5,21 +5,24 @@ Section 6 and Appendices F.1, F.2 and G.2; what they leave open is listed in the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from replications.uniroute.learned_map import LearnedMap
 from replications.uniroute.params import UniRouteParams
-from replications.uniroute.selection import Selection, select
+from replications.uniroute.selection import Selection, average, choose, select
 from routebook import routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import DeferralCurve, deferral_curve
 from routebook.errors import UserError
 from routebook.progress import progress
 from routebook.significance import mean_interval
+from routebook.threads import one_thread
 
 # In the order of the paper's Figure 6: dynamic and retrained routers, then those that see every label.
 DYNAMIC_METHODS = ("zero-router", "k-nn", "retrained-mlp", "retrained-matfac", "k-means", "learned-map")
@@ -28,6 +31,8 @@ CLAIRVOYANT_METHODS = ("clairvoyant-mlp", "clairvoyant-matfac")
 METHODS = (*DYNAMIC_METHODS, *CLAIRVOYANT_METHODS, "oracle", "dataset-oracle", "best-single", "random")
 # "We choose d using the same procedure used to pick K" (Appendix G.2); the grid is not given.
 RANKS = (2, 4, 8, 16)
+# Trials x prompts from which several processes gain more than their start takes.
+WORTH_PROCESSES = 30_000
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,11 @@ class Trial:
     curves
         Each method's exact deferral curve on the test prompts.
     selections
-        What each tuned method was tuned to, with the validation area of every candidate.
+        What each tuned method was tuned to, with the validation area of every candidate: in this trial or, where K
+        was tuned once per dataset, its mean over the tuning trials.
     area_by_clusters
-        Test area of UniRoute (K-means) for every candidate K; looked at after the fact, never used for tuning.
+        Test area of UniRoute (K-means) for every candidate K; looked at after the fact, never used for tuning. Where
+        K was tuned once per dataset, only the tuning trials have every candidate.
     """
 
     split: Split
@@ -100,92 +107,264 @@ def draw_split(benchmark: RoutingBenchmark, params: UniRouteParams, trial: int) 
     return Split(parts["train"], parts["validation"], test, seen, unseen)
 
 
-def run_trials(benchmark: RoutingBenchmark, embeddings: np.ndarray, params: UniRouteParams) -> list[Trial]:
+def run_trials(
+    benchmark: RoutingBenchmark,
+    embeddings: np.ndarray,
+    params: UniRouteParams,
+    splits: Sequence[Split] | None = None,
+    n_jobs: int | None = None,
+    selections: Mapping[str, Selection] | None = None,
+) -> list[Trial]:
     """Run `params.n_trials` independent trials.
+
+    With ``params.tuning = "dataset"`` the first `tuning_trials` of them are also run with every candidate; the
+    candidate with the largest mean validation area is then used in all trials ("the best K found on each dataset
+    separately", Appendix G.2).
 
     Parameters
     ----------
     benchmark
         Priced benchmark, N prompts x M LLMs.
-    embeddings : [N, D]
+    embeddings : ndarray, [N, D]
+    params
+    splits
+        One a trial, in place of those drawn at random; their number is then the number of trials.
+    n_jobs
+        Processes to run trials in; by default as many as there are processors, or 1 where the work is too small to
+        pay for their start. The numbers do not depend on it.
+    selections
+        What each tuned method is to use in all trials (see `tuned_selections`), in place of any tuning.
+
+    Returns
+    -------
+    list of Trial
+
+    Raises
+    ------
+    UserError
+        When n_jobs is below 1, or as in `draw_split`.
     """
-    trials = progress(range(params.n_trials), label="trials", unit="trial")
-    return [run_trial(benchmark, embeddings, params, trial) for trial in trials]
+    count = params.n_trials if splits is None else len(splits)
+    once = params.tuning == "dataset" and selections is None
+    n_tuning = min(params.tuning_trials, count) if once else 0
+    if n_jobs is None:
+        n_jobs = 1 if (count + n_tuning) * len(benchmark) < WORTH_PROCESSES else os.cpu_count()
+    if n_jobs < 1:
+        raise UserError(f"n_jobs is {n_jobs}, expected a whole number of processes >= 1")
+    problem = benchmark, embeddings, params
+    splits = [draw_split(benchmark, params, i) for i in range(count)] if splits is None else splits
+    given = list(enumerate(splits))
+    tuning = _run_each(problem, given[:n_tuning], None, n_jobs, "tuning")
+    done = _run_each(problem, given, tuned_selections(tuning) if once else selections, n_jobs, "trials")
+    for i, every in enumerate(tuning):
+        done[i] = replace(done[i], area_by_clusters=every.area_by_clusters)
+    return done
 
 
-def run_trial(benchmark: RoutingBenchmark, embeddings: np.ndarray, params: UniRouteParams, trial: int) -> Trial:
+def tuned_selections(tuning: Sequence[Trial]) -> dict[str, Selection]:
+    """Return each method's choice by its validation areas averaged over trials that were tuned one by one."""
+    return {method: average([trial.selections[method] for trial in tuning]) for method in tuning[0].selections}
+
+
+def _run_each(
+    problem: tuple[RoutingBenchmark, np.ndarray, UniRouteParams],
+    given: Sequence[tuple[int, Split]],
+    selections: Mapping[str, Selection] | None,
+    n_jobs: int,
+    label: str,
+) -> list[Trial]:
+    """Run trials in this process or, memory-mapping the arrays, in several."""
+    if n_jobs == 1 or len(given) < 2:
+        return [run_trial(*problem, *each, selections) for each in progress(given, label=label, unit="trial")]
+    from joblib import Parallel, delayed
+
+    benchmark, *rest = problem
+    # Only arrays are shared between processes; texts would be copied for every trial, and no router reads them.
+    bare = replace(benchmark, prompts=[""] * len(benchmark), responses=None, embeddings=None)
+    pool = Parallel(n_jobs=min(n_jobs, len(given)), return_as="generator")
+    done = pool(delayed(_run_quietly)(bare, *rest, *each, selections) for each in given)
+    return list(progress(done, total=len(given), label=label, unit="trial"))
+
+
+def _run_quietly(*arguments: Any) -> Trial:
+    """Run a trial in a worker process, whose progress bars would write over those of its parent."""
+    os.environ["ROUTEBOOK_QUIET"] = "1"
+    return run_trial(*arguments)
+
+
+def run_trial(
+    benchmark: RoutingBenchmark,
+    embeddings: np.ndarray,
+    params: UniRouteParams,
+    trial: int,
+    split: Split | None = None,
+    selections: Mapping[str, Selection] | None = None,
+) -> Trial:
     """Run one trial: tune on the seen LLMs, describe the unseen ones by the validation prompts, route the test prompts.
 
     Routers see training prompts with the labels of seen LLMs and validation prompts with labels of all LLMs; nothing
     of a test prompt but its embedding (the Oracle excepted).
+
+    Parameters
+    ----------
+    benchmark, embeddings, params
+        As in `run_trials`.
+    trial
+        Its number, which with `params.seed` fixes everything random.
+    split
+        In place of the one drawn at random.
+    selections
+        What k-nn, k-means, learned-map and matfac (both variants) are to use; without it the trial tunes them.
     """
-    split = draw_split(benchmark, params, trial)
-    train = benchmark.subset(split.train, split.seen)
-    tuning = benchmark.subset(split.validation, split.seen)
-    validation = benchmark.subset(split.validation, split.unseen)
-    test = benchmark.subset(split.test, split.unseen)
-    z = {"train": embeddings[split.train], "validation": embeddings[split.validation], "test": embeddings[split.test]}
-    seed = params.seed + trial
+    split = draw_split(benchmark, params, trial) if split is None else split
+    with one_thread():
+        setting = _Setting.of(benchmark, embeddings, split, params.seed + trial)
+        fitted, selections, clusterings = _fit_dynamic(setting, params, selections)
+        fitted |= _static_routers(setting, selections["matfac"].best)
+        fitted |= _reference_routers(setting)
+        curves = {method: setting.curve(fitted[method]) for method in METHODS}
+        scored = {k: setting.curve(clustering).area() for k, clustering in clusterings.items()}
+    return Trial(split, curves, selections, scored)
 
-    clusterings = {k: routers.KMeans(n_clusters=k, seed=seed).fit(train, z["train"]) for k in params.clusters_tried}
-    makers = {
-        "k-nn": (lambda k: routers.KNN(n_neighbours=k), params.neighbours_tried),
-        "k-means": (lambda k: routers.KMeans(n_clusters=k, seed=seed), params.clusters_tried),
-        "learned-map": (
-            lambda k: LearnedMap(n_clusters=k, seed=seed, clustering=clusterings[k]),
-            params.clusters_tried,
+
+@dataclass(frozen=True)
+class _Setting:
+    """What the routers of a trial are fitted on and tested with; z holds the embeddings of each part, [n, D]."""
+
+    train: RoutingBenchmark
+    tuning: RoutingBenchmark
+    validation: RoutingBenchmark
+    everything: RoutingBenchmark
+    test: RoutingBenchmark
+    z: Mapping[str, np.ndarray]
+    seed: int
+
+    @classmethod
+    def of(cls, benchmark: RoutingBenchmark, embeddings: np.ndarray, split: Split, seed: int) -> _Setting:
+        both = np.concatenate([split.train, split.validation])
+        rows = {"train": split.train, "validation": split.validation, "everything": both, "test": split.test}
+        return cls(
+            train=benchmark.subset(split.train, split.seen),
+            tuning=benchmark.subset(split.validation, split.seen),
+            validation=benchmark.subset(split.validation, split.unseen),
+            everything=benchmark.subset(both, split.unseen),
+            test=benchmark.subset(split.test, split.unseen),
+            z={part: embeddings[part_rows] for part, part_rows in rows.items()},
+            seed=seed,
+        )
+
+    def curve(self, router: routers.Router) -> DeferralCurve:
+        """Return the deferral curve of a router over the unseen LLMs on the test prompts."""
+        estimates = routers.quality_for(router, self.z["test"], self.test.models, tasks=self.test.tasks)
+        return deferral_curve(estimates, self.test.quality, self.test.cost)
+
+
+def _fit_dynamic(
+    setting: _Setting, params: UniRouteParams, selections: Mapping[str, Selection] | None
+) -> tuple[dict[str, routers.Router], Mapping[str, Selection], dict[int, routers.KMeans]]:
+    """Tune the routers that take in new LLMs, unless that is done, and add the unseen LLMs to them.
+
+    Every clustering is made once, and so is the search for neighbours, whatever number of candidates they serve.
+
+    Returns
+    -------
+    fitted
+        K-NN and both variants of UniRoute, able to route among the unseen LLMs.
+    selections
+    clusterings
+        Every K-means router that was needed, by its number of clusters, with the unseen LLMs added.
+    """
+    train, z = setting.train, setting.z
+    clusters = {
+        method: params.clusters_tried if selections is None else [selections[method].best]
+        for method in ("k-means", "learned-map")
+    }
+    clusterings = {
+        k: routers.KMeans(k, seed=setting.seed, n_init=params.kmeans_starts).fit(train, z["train"])
+        for k in sorted({*clusters["k-means"], *clusters["learned-map"]})
+    }
+    maps = {
+        k: LearnedMap(k, seed=setting.seed, clustering=clusterings[k]).fit(train, z["train"])
+        for k in clusters["learned-map"]
+    }
+    if selections is None:
+        selections = _tune(setting, params, clusterings, maps)
+    for router in (*clusterings.values(), maps[selections["learned-map"].best]):
+        router.add_models(setting.validation, z["validation"])
+    fitted = {
+        # The neighbours of unseen LLMs are validation prompts; those of seen LLMs are not asked for again.
+        "k-nn": routers.KNN(selections["k-nn"].best).fit(setting.validation, z["validation"]),
+        "k-means": clusterings[selections["k-means"].best],
+        "learned-map": maps[selections["learned-map"].best],
+    }
+    return fitted, selections, clusterings
+
+
+def _tune(
+    setting: _Setting,
+    params: UniRouteParams,
+    clusterings: Mapping[int, routers.KMeans],
+    maps: Mapping[int, LearnedMap],
+) -> dict[str, Selection]:
+    """Choose K and the rank by the validation area over the seen LLMs (Appendix G.1 and G.2)."""
+    train, tuning, z = setting.train, setting.tuning, setting.z
+    counts = params.neighbours_tried
+    neighbours = routers.KNN(max(counts)).fit(train, z["train"]).predict_by_neighbours(z["validation"], counts)
+    return {
+        "k-nn": choose(neighbours.__getitem__, counts, tuning),
+        "k-means": choose(lambda k: clusterings[k].predict_quality(z["validation"]), list(clusterings), tuning),
+        "learned-map": choose(lambda k: maps[k].predict_quality(z["validation"]), list(maps), tuning),
+        "matfac": select(
+            lambda rank: routers.MatrixFactorization(rank=rank, seed=setting.seed),
+            RANKS,
+            train,
+            z["train"],
+            tuning,
+            z["validation"],
         ),
-        "matfac": (lambda rank: routers.MatrixFactorization(rank=rank, seed=seed), RANKS),
     }
-    selections, fitted = {}, {}
-    for method, (make, grid) in makers.items():
-        selections[method] = select(make, grid, train, z["train"], tuning, z["validation"])
-        if method != "matfac":
-            router = make(selections[method].best).fit(train, z["train"])
-            fitted[method] = router.add_models(validation, z["validation"])
-    fitted |= _static_routers(benchmark, embeddings, split, selections["matfac"].best, seed)
-    fitted["zero-router"] = routers.ZeroRouter().fit(validation, z["validation"])
-    fitted["dataset-oracle"] = routers.DatasetOracle().fit(validation, z["validation"])
-    fitted["best-single"] = routers.BestSingle().fit(validation, z["validation"])
-    fitted["random"] = routers.Random(seed=seed).fit(validation, z["validation"])
-    fitted["oracle"] = routers.Oracle().fit(test, z["test"])
-
-    def curve(router: routers.Router) -> DeferralCurve:
-        estimates = routers.quality_for(router, z["test"], split.unseen, tasks=test.tasks)
-        return deferral_curve(estimates, test.quality, test.cost)
-
-    curves = {method: curve(fitted[method]) for method in METHODS}
-    by_clusters = {
-        k: curve(clustering.add_models(validation, z["validation"])).area() for k, clustering in clusterings.items()
-    }
-    return Trial(split, curves, selections, by_clusters)
 
 
-def _static_routers(
-    benchmark: RoutingBenchmark, embeddings: np.ndarray, split: Split, rank: int, seed: int
-) -> dict[str, routers.Router]:
+def _static_routers(setting: _Setting, rank: int) -> dict[str, routers.Router]:
     """Fit the routers with one output an LLM, which must be trained anew for the unseen LLMs (Appendix G.2).
 
     Retrained: on the validation prompts alone, which leaves nothing to choose a checkpoint by. Clairvoyant: on training
     and validation prompts with the labels of the unseen LLMs on both, keeping the checkpoint best on validation.
     """
-    both = np.concatenate([split.train, split.validation])
-    validation = benchmark.subset(split.validation, split.unseen), embeddings[split.validation]
-    everything = benchmark.subset(both, split.unseen), embeddings[both]
+    seed, z = setting.seed, setting.z
+    validation = setting.validation, z["validation"]
+    everything = setting.everything, z["everything"]
+    matfac = routers.MatrixFactorization
     return {
         "retrained-mlp": routers.MLP(seed=seed).fit(*validation),
-        "retrained-matfac": routers.MatrixFactorization(rank=rank, seed=seed).fit(*validation),
+        "retrained-matfac": matfac(rank, seed=seed).fit(*validation),
         "clairvoyant-mlp": routers.MLP(seed=seed).fit(*everything, validation=validation),
-        "clairvoyant-matfac": routers.MatrixFactorization(rank=rank, seed=seed).fit(*everything, validation=validation),
+        "clairvoyant-matfac": matfac(rank, seed=seed).fit(*everything, validation=validation),
+    }
+
+
+def _reference_routers(setting: _Setting) -> dict[str, routers.Router]:
+    """Fit what other routers are measured by; only the oracle sees test labels."""
+    validation = setting.validation, setting.z["validation"]
+    return {
+        "zero-router": routers.ZeroRouter().fit(*validation),
+        "dataset-oracle": routers.DatasetOracle().fit(*validation),
+        "best-single": routers.BestSingle().fit(*validation),
+        "random": routers.Random(seed=setting.seed).fit(*validation),
+        "oracle": routers.Oracle().fit(setting.test, setting.z["test"]),
     }
 
 
 def metrics_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     """Return one row a trial and method with its metrics.
 
-    Columns: trial, method, area (NaN for a method that is a single point and so has no curve), qnc (share of the most
-    accurate unseen LLM's cost, capped at 1: who cannot match it falls back on it), reached (whether it was matched),
-    peak, cost_at_peak (share of the dearest unseen LLM's cost).
+    Columns: trial, method, area (NaN for BestSingle, a single point that spends the same whatever the budget), qnc
+    (share of the most accurate unseen LLM's cost, capped at 1: who cannot match it falls back on it), reached (whether
+    it was matched), peak, cost_at_peak (share of the dearest unseen LLM's cost).
+
+    Where all unseen LLMs cost the same, only one budget is left, and the area is the quality at that budget: the limit
+    of the mean quality over budgets from there as their range shrinks. It is not the limit of the areas of pools whose
+    prices draw together, since those begin with the cheapest LLM alone. The QNC is then 1, matched or not.
 
     The oracle never picks an LLM that was not observed on a prompt, so where the cheapest was not, its curve starts a
     little above the cheapest LLM's cost; its quality there is held.
@@ -198,7 +377,7 @@ def metrics_frame(trials: Sequence[Trial]) -> pd.DataFrame:
                 {
                     "trial": number,
                     "method": method,
-                    "area": curve.area(left="flat") if len(curve) > 1 else np.nan,
+                    "area": np.nan if method == "best-single" else curve.area(left="flat"),
                     "qnc": min(qnc, 1.0),
                     "reached": bool(np.isfinite(qnc)),
                     "peak": curve.peak,

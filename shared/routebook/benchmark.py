@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -218,6 +219,11 @@ class RoutingBenchmark:
 
         A split that keeps groups whole cannot leak a question from train to test.
         """
+        return self._question_groups.copy()
+
+    @cached_property
+    def _question_groups(self) -> np.ndarray:
+        # Found once: hundreds of trials split the same benchmark.
         parent = list(range(len(self)))
 
         def find(i: int) -> int:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from routebook.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # A mid-tone that reads on white and on near-black alike (contrast at least 4 to 1 on both).
 INK = "#787878"
@@ -43,6 +46,8 @@ METHODS: dict[str, Look] = {
     "retrained-matfac": Look("Retrained MatFac", "#8f5fbf", (0, (3, 1, 1, 1, 1, 1)), "X"),
     "clairvoyant-mlp": Look("Clairvoyant MLP", "#2f9a94", (0, (1, 2)), "p"),
     "clairvoyant-matfac": Look("Clairvoyant MatFac", "#5a67d8", (0, (1, 2)), "d"),
+    "mlp": Look("MLP", "#c2477f", (0, (7, 2)), "<"),
+    "matfac": Look("MatFac", "#a34fb5", (0, (7, 2, 1, 2)), ">"),
     "k-means": Look("UniRoute (K-means)", "#0a7fc2", "-", "o"),
     "learned-map": Look("UniRoute (LearnedMap)", "#d1432f", "-", "h"),
 }
@@ -116,13 +121,7 @@ def deferral_plot(
     with style():
         figure, axes = plt.subplots(figsize=(7.2, 4.3))
         for method, (cost, quality) in curves.items():
-            look = METHODS[method]
-            if len(cost) == 1:
-                axes.plot(cost, quality, look.marker, color=look.colour, ms=7, label=look.label)
-                continue
-            axes.plot(cost, quality, linestyle=look.dash, color=look.colour, lw=1.8, label=look.label)
-            if bands and method in bands:
-                axes.fill_between(cost, *bands[method], color=look.colour, alpha=0.16, lw=0)
+            _draw(axes, method, cost, quality, (bands or {}).get(method))
         for cost, quality in (points or {}).values():
             axes.plot(cost, quality, "x", color=INK, ms=6, mew=1.4)
         _finish(axes, xlabel, ylabel, logx)
@@ -187,6 +186,7 @@ def line_plot(
     diagonal: bool = False,
     scatter: bool = False,
     logx: bool = False,
+    logy: bool = False,
 ) -> Figure:
     """Draw y against x, one line (or cloud of points) a method key; `diagonal` adds the line of equality."""
     import matplotlib.pyplot as plt
@@ -203,7 +203,7 @@ def line_plot(
         if diagonal:
             ends = [min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])]
             axes.plot(ends, ends, color=INK, lw=1)
-        _finish(axes, xlabel, ylabel, logx)
+        _finish(axes, xlabel, ylabel, logx, logy)
         if len(lines) > 1:
             axes.legend(fontsize=9, labelcolor=INK)
         sns.despine(figure)
@@ -220,6 +220,91 @@ def heat_map(matrix: pd.DataFrame, *, colourbar: str) -> Figure:
         figure, axes = plt.subplots(figsize=(size + 1, size))
         sns.heatmap(matrix, ax=axes, cmap="viridis", square=True, cbar_kws={"label": colourbar, "shrink": 0.7})
     return figure
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of the small plots of `grid_plot`.
+
+    Attributes
+    ----------
+    title
+        What tells this panel from the others, e.g. a pool's name.
+    curves
+        Method key (of `METHODS`) to (x [P], y [P]). A single point is drawn as a marker.
+    xlabel
+    bands
+        Method key to (low [P], high [P]), an interval around its line.
+    points
+        Unnamed single LLMs, (x, y) each, drawn as crosses.
+    """
+
+    title: str
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    xlabel: str
+    bands: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    points: Sequence[tuple[float, float]] = ()
+
+
+def grid_plot(panels: Sequence[Panel], *, ylabel: str, columns: int = 2, logx: bool = False) -> Figure:
+    """Draw one small plot a panel, each on axes of its own, with one legend for all.
+
+    Parameters
+    ----------
+    panels
+    ylabel
+    columns
+        Panels side by side.
+    logx
+        Logarithmic x axis, on the panels whose x spans more than a factor of 3.
+
+    Raises
+    ------
+    UserError
+        When there is no panel.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from matplotlib.ticker import LogLocator
+
+    if not panels:
+        raise UserError("panels is empty, expected at least one; give the pools to draw")
+    width = min(columns, len(panels))
+    height = -(-len(panels) // width)
+    with style():
+        figure, grid = plt.subplots(height, width, figsize=(4.1 * width, 3.1 * height), squeeze=False)
+        handles = {}
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            for method, (x, y) in panel.curves.items():
+                handles[METHODS[method].label] = _draw(axes, method, x, y, panel.bands.get(method))
+            for x, y in panel.points:
+                axes.plot(x, y, "x", color=INK, ms=5, mew=1.2)
+            span = axes.dataLim.x1 / axes.dataLim.x0 if logx else 1
+            _finish(axes, panel.xlabel, "", span > 3)
+            if span > 30:
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if span < 300 else (1,)))
+            axes.set_title(panel.title, fontsize=10.5, color=INK)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes in grid[:, 0]:
+            axes.set_ylabel(ylabel)
+        figure.tight_layout()
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 2 * width}
+        figure.legend(handles.values(), handles.keys(), fontsize=9.5, labelcolor=INK, **below)
+        sns.despine(figure)
+    return figure
+
+
+def _draw(axes: Axes, method: str, x: np.ndarray, y: np.ndarray, band: tuple | None) -> Line2D:
+    """Draw one method's line with its band, or its single point, in its look."""
+    look = METHODS[method]
+    if len(x) == 1:
+        (line,) = axes.plot(x, y, look.marker, color=look.colour, ms=7, label=look.label)
+        return line
+    (line,) = axes.plot(x, y, linestyle=look.dash, color=look.colour, lw=1.8, label=look.label)
+    if band is not None:
+        axes.fill_between(x, *band, color=look.colour, alpha=0.16, lw=0)
+    return line
 
 
 def name_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
@@ -241,14 +326,15 @@ def _frontier(frame: pd.DataFrame) -> np.ndarray:
     return mask
 
 
-def _finish(axes: Axes, xlabel: str, ylabel: str, logx: bool) -> None:
+def _finish(axes: Axes, xlabel: str, ylabel: str, logx: bool, logy: bool = False) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    if logx:
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+    scales = ((logx, axes.set_xscale, axes.xaxis), (logy, axes.set_yscale, axes.yaxis))
+    for set_scale, axis in ((set_scale, axis) for wanted, set_scale, axis in scales if wanted):
+        set_scale("log")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(True, lw=0.6)

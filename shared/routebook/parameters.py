@@ -136,9 +136,8 @@ class ChapterParams(BaseModel):
             if name in cls.model_fields:
                 field = cls.model_fields[name]
                 found = given.get(name, field.default)
-                near = (
-                    suggest(str(found), typing.get_args(field.annotation)) if problem["type"] == "literal_error" else ""
-                )
+                near = suggest(str(problem["input"]), _choices(field.annotation))
+                near = near if problem["type"] == "literal_error" else ""
                 line = f"{name}: found {found!r}, expected {expected(field)}{near}"
                 if problem["type"] == "value_error":
                     line += f" ({problem['ctx']['error']})"
@@ -152,6 +151,13 @@ class ChapterParams(BaseModel):
 def expected(field: FieldInfo) -> str:
     """Say in words which values a parameter takes."""
     return _type_words(field.annotation, field.metadata)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the texts a parameter may be, also as items of a list."""
+    if typing.get_origin(annotation) is Literal:
+        return [choice for choice in typing.get_args(annotation) if isinstance(choice, str)]
+    return [choice for part in typing.get_args(annotation) for choice in _choices(part)]
 
 
 def _type_words(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
@@ -191,6 +197,8 @@ def _from_text(text: str, annotation: Any) -> Any:
     """Read a command-line value as JSON where the parameter is not text; what is no JSON stays text and is refused."""
     candidates = {annotation, *typing.get_args(annotation)}
     wants_list = any(typing.get_origin(c) is list or c is list for c in candidates)
+    if wants_list and _choices(annotation) and text != "null" and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",")]
     if wants_list and not text.lstrip().startswith("[") and text != "null":
         text = f"[{text}]"
     try:

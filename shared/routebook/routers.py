@@ -19,7 +19,7 @@ import numpy as np
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError, suggest
 from routebook.progress import progress
-from routebook.threads import one_torch_thread
+from routebook.threads import one_thread, one_torch_thread
 
 Validation = tuple[RoutingBenchmark, np.ndarray]
 
@@ -242,11 +242,19 @@ def group_means(quality: np.ndarray, groups: np.ndarray, n_groups: int) -> tuple
         Psi is on an empty cluster; the model's overall validation mean is our reading.)
     counts : ndarray of int, [n_groups, M]
     """
+    from scipy.sparse import csr_array
+
+    # One row a group with a one for each of its prompts, in their order: the sums are those of a plain loop.
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], np.arange(n_groups + 1))
+    member = csr_array((np.ones(len(groups)), order, starts), shape=(n_groups, len(groups)))
     seen = ~np.isnan(quality)
-    totals = np.zeros((n_groups, quality.shape[1]))
-    counts = np.zeros((n_groups, quality.shape[1]), dtype=int)
-    np.add.at(totals, groups, np.where(seen, quality, 0.0))
-    np.add.at(counts, groups, seen)
+    if seen.all():
+        totals, counts = member @ quality, np.repeat(np.diff(starts)[:, None], quality.shape[1], axis=1)
+    else:
+        totals, counts = member @ np.where(seen, quality, 0.0), (member @ seen.astype(float)).astype(int)
+    if counts.all():
+        return totals / counts, counts
     overall = np.broadcast_to(observed_mean(quality), totals.shape).copy()
     return np.divide(totals, counts, out=overall, where=counts > 0), counts
 
@@ -481,14 +489,44 @@ class KNN(BaseRouter):
 
     def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
         """Average the labels of each prompt's nearest neighbours, [N, M]."""
+        return self.predict_by_neighbours(embeddings, [self.n_neighbours])[self.n_neighbours]
+
+    def predict_by_neighbours(self, embeddings: np.ndarray, counts: Sequence[int]) -> dict[int, np.ndarray]:
+        """Return what `predict_quality` would with each number of neighbours, from a single search.
+
+        Parameters
+        ----------
+        embeddings : ndarray, [N, D]
+        counts : sequence of int
+            Numbers of neighbours, each at most `n_neighbours`.
+
+        Returns
+        -------
+        dict of int to ndarray, [N, M]
+
+        Raises
+        ------
+        UserError
+            When a count lies outside 1 to `n_neighbours`, or as in `predict_quality`.
+        """
         queries = np.ascontiguousarray(self._check_width(embeddings), dtype=np.float32)
-        estimate = np.empty((len(queries), len(self.models_)))
+        for count in counts:
+            if not 1 <= count <= self.n_neighbours:
+                raise UserError(
+                    f"KNN: counts has {count}, expected numbers from 1 to n_neighbours = {self.n_neighbours}; "
+                    "fit with a larger n_neighbours"
+                )
+        estimates = {count: np.empty((len(queries), len(self.models_))) for count in counts}
         for index, labels, models in self.groups_:
-            neighbours = index.search(queries, self.n_neighbours)[1]
+            nearest = index.search(queries, max(counts))[1]
             places = [self.models_.index(model) for model in models]
             # Eq. (4), one neighbour rank at a time so that [N, k, M] is never held.
-            estimate[:, places] = sum(labels[column] for column in neighbours.T) / self.n_neighbours
-        return estimate
+            total = np.zeros((len(queries), len(models)))
+            for rank, column in enumerate(nearest.T, start=1):
+                total += labels[column]
+                if rank in estimates:
+                    estimates[rank][:, places] = total / rank
+        return estimates
 
 
 class KMeans(BaseRouter):
@@ -529,7 +567,6 @@ class KMeans(BaseRouter):
     def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
         """Cluster the training prompts and represent the training models."""
         from sklearn.cluster import KMeans as Clustering
-        from threadpoolctl import threadpool_limits
 
         embeddings = self._check_fit(benchmark, embeddings)
         check_count(self, "n_clusters", self.n_clusters, most=len(embeddings), of="training prompts")
@@ -537,7 +574,7 @@ class KMeans(BaseRouter):
         check_count(self, "max_iter", self.max_iter)
         clustering = Clustering(self.n_clusters, n_init=self.n_init, max_iter=self.max_iter, random_state=self.seed)
         # With several threads the order in which their partial sums are added is not fixed, so the last bits vary.
-        with threadpool_limits(1):
+        with one_thread():
             clustering.fit(embeddings)
         self._clustering = clustering
         self.centroids_ = clustering.cluster_centers_
@@ -622,27 +659,54 @@ def train_with_adam(
     """
     import torch
 
-    optimiser = torch.optim.Adam(network.parameters(), lr=lr, eps=eps)
+    # One call updates all parameters: for networks this small most of a step is the overhead of calls.
+    optimiser = torch.optim.Adam(network.parameters(), lr=lr, eps=eps, fused=True)
     losses = []
-    with one_torch_thread():
+    with one_thread():
         for epoch in progress(range(epochs), label=label, unit="epoch"):
             network.train()
             batches = list(torch.randperm(n, generator=generator).split(batch_size))
             if len(batches) > 1 and len(batches[-1]) < smallest_batch:
                 batches[-2:] = [torch.cat(batches[-2:])]
-            total = 0.0
+            total = torch.zeros(())
             for rows in batches:
                 optimiser.zero_grad()
                 loss = batch_loss(rows)
                 loss.backward()
                 optimiser.step()
-                total += loss.item() * len(rows)
-            losses.append(total / n)
+                total += loss.detach() * len(rows)
+            losses.append(float(total) / n)
             network.eval()
             if after_epoch is not None:
                 after_epoch(epoch)
     network.eval()
     return np.array(losses)
+
+
+def seen_cells(quality: np.ndarray) -> Any:
+    """Return which cells of quality [N, M] were observed as a tensor, or None where all were."""
+    import torch
+
+    seen = ~np.isnan(quality)
+    return None if seen.all() else torch.tensor(seen)
+
+
+def observed_mean_loss(cell_loss: Callable[..., Any], output: Any, target: Any, seen: Any, rows: Any) -> Any:
+    """Return the mean of a loss over a batch's observed cells, all [B, M]; a batch without any has loss 0.
+
+    Parameters
+    ----------
+    cell_loss
+        One of torch.nn.functional's, with its argument `reduction`.
+    seen
+        As `seen_cells` returns it, for all prompts.
+    rows
+        Those of the batch.
+    """
+    if seen is None:
+        return cell_loss(output, target)
+    mask = seen[rows]
+    return (cell_loss(output, target, reduction="none") * mask).sum() / mask.sum().clamp(min=1)
 
 
 def dense(fan_in: int, fan_out: int, generator: Any, *, bias: bool = True, glorot: bool = True) -> Any:
@@ -668,7 +732,52 @@ def dense(fan_in: int, fan_out: int, generator: Any, *, bias: bool = True, gloro
     return layer
 
 
-class _NetworkRouter(BaseRouter):
+class TrainedRouter(BaseRouter):
+    """What routers with a network trained by Adam have in common: the training, and which epoch is kept.
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+    loss_ : ndarray, [epochs]
+        Mean batch loss of each epoch.
+    best_epoch_ : int
+        The epoch kept, from 0.
+    n_parameters_ : int
+        Trained parameters.
+    """
+
+    epochs: int
+    lr: float
+    batch_size: int
+    seed: int
+
+    def _train(
+        self, batch_loss: Callable[[Any], Any], n: int, generator: Any, validation: Validation | None, **options: Any
+    ) -> None:
+        """Train `network_`; arguments and options are those of `train_with_adam`.
+
+        With `validation`, the epoch is kept whose deferral curve on these prompts has the largest area, with each
+        model's mean cost on them; of equals the first. The paper picks "the checkpoint that yielded the best quality
+        metric on the validation set" (UniRoute G.2); that the metric is this area is our reading. Without it the
+        last epoch is kept.
+        """
+        keeper = _Keeper(self, validation) if validation is not None else None
+        self.loss_ = train_with_adam(
+            self.network_,
+            batch_loss,
+            n,
+            epochs=self.epochs,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            generator=generator,
+            after_epoch=keeper,
+            **options,
+        )
+        self.best_epoch_ = self.epochs - 1 if keeper is None else keeper.restore(self.network_)
+        self.n_parameters_ = sum(p.numel() for p in self.network_.parameters())
+
+
+class _NetworkRouter(TrainedRouter):
     """A static router with one output a model, trained on labels (UniRoute Appendix G.2, "Clairvoyant").
 
     Loss: cross-entropy of the sigmoid output against the label, which may be soft, over the observed cells. Where a
@@ -676,11 +785,6 @@ class _NetworkRouter(BaseRouter):
     of labels standardised by their overall mean and deviation (our choice; the paper does not say what it does on
     MixInstruct).
     """
-
-    epochs: int
-    lr: float
-    batch_size: int
-    seed: int
 
     def _network(self, width: int, n_models: int, generator: Any) -> Any:
         raise NotImplementedError
@@ -699,9 +803,8 @@ class _NetworkRouter(BaseRouter):
         benchmark
         embeddings : ndarray, [N, D]
         validation : (benchmark, embeddings), optional
-            Keep the epoch whose deferral curve on these prompts has the largest area, with each model's mean cost
-            on them; of equals the first. The paper picks "the checkpoint that yielded the best quality metric on
-            the validation set" (G.2); that the metric is this area is our reading. Without it the last epoch is kept.
+            Prompts with labels of the same models, by which the epoch to keep is chosen: the one whose deferral curve
+            on them has the largest area. Without it the last epoch is kept.
 
         Raises
         ------
@@ -715,22 +818,9 @@ class _NetworkRouter(BaseRouter):
         self.models_ = list(benchmark.models)
         self._choose_output(benchmark.quality)
         generator = torch.Generator().manual_seed(self.seed)
-        network = self._network(embeddings.shape[1], len(self.models_), generator)
-        self.network_ = network
-        keeper = _Keeper(self, validation) if validation is not None else None
-        self.loss_ = train_with_adam(
-            network,
-            self._batch_loss(benchmark.quality, embeddings),
-            len(embeddings),
-            epochs=self.epochs,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            generator=generator,
-            after_epoch=keeper,
-            label=type(self).__name__,
-        )
-        self.best_epoch_ = self.epochs - 1 if keeper is None else keeper.restore(network)
-        self.n_parameters_ = sum(p.numel() for p in network.parameters())
+        self.network_ = self._network(embeddings.shape[1], len(self.models_), generator)
+        batch_loss = self._batch_loss(benchmark.quality, embeddings)
+        self._train(batch_loss, len(embeddings), generator, validation, label=type(self).__name__)
         return self
 
     def _batch_loss(self, quality: np.ndarray, embeddings: np.ndarray) -> Callable[[Any], Any]:
@@ -738,16 +828,13 @@ class _NetworkRouter(BaseRouter):
         from torch.nn import functional
 
         inputs = torch.tensor(embeddings, dtype=torch.float32)
-        seen = torch.tensor(~np.isnan(quality))
+        seen = seen_cells(quality)
         targets = torch.tensor((np.nan_to_num(quality) - self.shift_) / self.scale_, dtype=torch.float32)
         binary = self.output_ == "probability"
         cell_loss = functional.binary_cross_entropy_with_logits if binary else functional.mse_loss
 
         def batch_loss(rows: Any) -> Any:
-            cells = cell_loss(self.network_(inputs[rows]), targets[rows], reduction="none")
-            mask = seen[rows]
-            # A batch without any label has loss 0 and moves nothing.
-            return (cells * mask).sum() / mask.sum().clamp(min=1)
+            return observed_mean_loss(cell_loss, self.network_(inputs[rows]), targets[rows], seen, rows)
 
         return batch_loss
 
@@ -772,7 +859,7 @@ class _NetworkRouter(BaseRouter):
 class _Keeper:
     """Remembers the weights of the epoch with the largest area under the validation deferral curve."""
 
-    def __init__(self, router: _NetworkRouter, validation: Validation):
+    def __init__(self, router: TrainedRouter, validation: Validation):
         benchmark, self._embeddings = validation
         self._router = router
         self._benchmark = benchmark.subset(models=router.models_)

@@ -1,4 +1,4 @@
-"""Torch's thread count, which decides both speed and the last bits of a result."""
+"""Thread counts, which decide both the speed and the last bits of a result."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 _lock = threading.RLock()
+_limited = False
 
 
 @contextlib.contextmanager
@@ -25,3 +26,28 @@ def one_torch_thread() -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch, BLAS and OpenMP (scikit-learn, faiss) compute each operation on one thread, then restore.
+
+    For results that are the same bit for bit whatever the machine's number of cores, and for work that is divided
+    among processes instead. Concurrent callers take turns, as in `one_torch_thread`.
+    """
+    global _limited
+    with _lock:
+        if _limited:
+            # Finding the libraries anew takes longer than many a fit.
+            yield
+            return
+        import faiss  # noqa: F401 - a limit reaches only libraries that are loaded
+        import sklearn.cluster  # noqa: F401
+        from threadpoolctl import threadpool_limits
+
+        with one_torch_thread(), threadpool_limits(1):
+            _limited = True
+            try:
+                yield
+            finally:
+                _limited = False

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from routebook import figures
+from routebook.errors import UserError
 
 SVG = "{http://www.w3.org/2000/svg}"
 X = np.linspace(1, 10, 5)
@@ -43,11 +44,22 @@ def _heat():
     return figures.heat_map(pd.DataFrame(np.eye(3), names, names), colourbar="Agreement")
 
 
+def _grid():
+    curves = {"k-means": (X, X / 10), "best-single": (X[:1], X[:1] / 10)}
+    bands = {"k-means": (X / 10 - 0.05, X / 10 + 0.05)}
+    panels = [
+        figures.Panel("one", curves, "Cost", bands, [(3.0, 0.3), (4.0, 0.2)]),
+        figures.Panel("two", {"k-nn": (X, X / 20)}, "Cost"),
+        figures.Panel("three", curves, "Parameters"),
+    ]
+    return figures.grid_plot(panels, ylabel="Quality", logx=True)
+
+
 def _absent():
     return figures.absent_plot("needs RouterBench")
 
 
-PLOTS = [_deferral, _scatter, _interval, _line, _heat, _absent]
+PLOTS = [_deferral, _scatter, _interval, _line, _heat, _grid, _absent]
 
 
 def _luminance(colour: str) -> float:
@@ -138,4 +150,35 @@ def test_a_crowded_scatter_names_only_the_frontier():
         if b.cost <= a.cost and b.quality >= a.quality and b.model != a.model
     }
     assert named == set(frame["model"]) - beaten
+    plt.close("all")
+
+
+def test_grid_plot_draws_each_panel_and_one_legend_for_all():
+    figure = _grid()
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == ["one", "two", "three"]
+    assert [axes.get_xlabel() for axes in shown] == ["Cost", "Cost", "Parameters"]
+    named = {line.get_label(): line for line in shown[0].lines if not line.get_label().startswith("_")}
+    assert set(named) == {"UniRoute (K-means)", "BestSingle"}
+    np.testing.assert_array_equal(named["UniRoute (K-means)"].get_ydata(), X / 10)
+    crosses = [(line.get_xdata()[0], line.get_ydata()[0]) for line in shown[0].lines if line.get_marker() == "x"]
+    assert crosses == [(3.0, 0.3), (4.0, 0.2)]
+    assert len(shown[0].collections) == 1, "one band"
+    assert len(shown[1].collections) == 0
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {"UniRoute (K-means)", "BestSingle", "K-NN"}
+    plt.close("all")
+
+
+def test_grid_plot_refuses_to_draw_nothing():
+    with pytest.raises(UserError, match="panels is empty"):
+        figures.grid_plot([], ylabel="Quality")
+
+
+def test_a_line_plot_is_logarithmic_on_the_axes_asked_for():
+    lines = {"k-means": ([1, 10, 100], [0.01, 0.1, 1])}
+    for logx, logy in ((False, False), (True, False), (False, True), (True, True)):
+        axes = figures.line_plot(lines, xlabel="N", ylabel="Seconds", logx=logx, logy=logy).axes[0]
+        assert (axes.get_xscale() == "log", axes.get_yscale() == "log") == (logx, logy)
+    assert axes.yaxis.get_major_formatter()(0.01, None) == "0.01"
     plt.close("all")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from replications.uniroute.learned_map import LearnedMap
-from replications.uniroute.selection import select
+from replications.uniroute.selection import Selection, average, choose, select
 from routebook import routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import deferral_curve
@@ -200,6 +200,29 @@ def test_qualities_outside_the_unit_interval_are_refused():
         LearnedMap(2).fit(scores, embeddings)
 
 
+def test_the_checkpoint_best_on_validation_is_kept():
+    """Every epoch's area, measured by trainings that stop there, against the epoch kept."""
+    train, embeddings, *_ = mixture(n=200)
+    validation, validation_embeddings, *_ = mixture(n=150, seed=4)
+    areas, routers_ = [], []
+    for epochs in range(1, 7):
+        router = LearnedMap(3, epochs=epochs, lr=0.05).fit(train, embeddings)
+        assert router.best_epoch_ == epochs - 1
+        estimate = router.predict_quality(validation_embeddings)
+        areas.append(deferral_curve(estimate, validation.quality, validation.mean_cost).area())
+        routers_.append(router)
+    best = int(np.argmax(areas))
+    assert best < 5, "the test needs a training whose last epoch is not its best"
+    kept = LearnedMap(3, epochs=6, lr=0.05).fit(train, embeddings, (validation, validation_embeddings))
+    assert kept.best_epoch_ == best
+    np.testing.assert_array_equal(
+        kept.predict_quality(validation_embeddings), routers_[best].predict_quality(validation_embeddings)
+    )
+    unpriced = validation.with_cost(np.full(6, NAN), "USD per prompt")
+    with pytest.raises(UserError, match="LearnedMap: validation needs a price"):
+        LearnedMap(3).fit(train, embeddings, (unpriced, validation_embeddings))
+
+
 # --- choosing K ------------------------------------------------------------------------------------------------------
 
 
@@ -243,3 +266,23 @@ def test_select_refuses_what_it_cannot_judge():
     unseen = bench(np.full((100, 6), NAN))
     with pytest.raises(UserError, match="candidate 2 has no area"):
         select(lambda k: routers.KNN(k), [2], train, embeddings, unseen, embeddings)
+
+
+def test_choose_reads_estimates_of_any_origin():
+    """LLM 1 costs twice as much; estimates that send to it just the prompt it alone answers are the best there are."""
+    judged = bench([[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    blind, clever = np.tile([0.5, 0.6], (4, 1)), judged.quality
+    chosen = choose({2: blind, 7: clever, 9: clever}.__getitem__, [9, 7, 2], judged)
+    assert chosen.grid == (2, 7, 9)
+    assert chosen.best == 7
+    # Cost 1 to 2: from .75 at the cheap end, 1.0 is reached at 1.25 and held.
+    assert chosen.areas[2] == pytest.approx(0.25 * (0.75 + 1.0) / 2 + 0.75, abs=1e-12)
+
+
+def test_average_selection_by_hand():
+    first = Selection(3, (3, 5), np.array([0.75, 0.5]))
+    second = Selection(5, (3, 5), np.array([0.25, 0.875]))
+    both = average([first, second])
+    assert both.best == 5
+    np.testing.assert_array_equal(both.areas, [0.5, 0.6875])
+    assert average([first, Selection(5, (3, 5), np.array([0.5, 0.75]))]).best == 3, "of equals the smaller"

@@ -161,6 +161,39 @@ def test_knn_equals_brute_force(missing, k):
         np.testing.assert_allclose(estimate[:, column], labels[seen][nearest].mean(axis=1))
 
 
+def test_knn_reads_fewer_neighbours_from_one_search():
+    rng = np.random.default_rng(5)
+    embeddings = np.repeat(rng.normal(size=(40, 3)), 3, axis=0)  # threefold: ties everywhere
+    quality = rng.random((120, 4))
+    quality[::7, 2] = NAN
+    benchmark, queries = bench(quality), rng.normal(size=(30, 3))
+    router = routers.KNN(n_neighbours=101).fit(benchmark, embeddings)
+    found = router.predict_by_neighbours(queries, [101, 4, 1])
+    assert set(found) == {1, 4, 101}
+    for k, estimate in found.items():
+        alone = routers.KNN(n_neighbours=k).fit(benchmark, embeddings)
+        np.testing.assert_array_equal(estimate, alone.predict_quality(queries))
+    for counts in ([104], [5, 0]):
+        with pytest.raises(UserError, match=rf"counts has {counts[-1]}, expected numbers from 1 to n_neighbours = 101"):
+            router.predict_by_neighbours(queries, counts)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.5, 0.97])
+def test_group_means_by_a_plain_loop(missing):
+    rng = np.random.default_rng(1)
+    quality, groups = rng.random((60, 5)), rng.integers(0, 6, 60)
+    groups[groups == 3] = 2  # an empty group
+    quality[rng.random(quality.shape) < missing] = NAN
+    quality[0] = 0.5
+    means, counts = routers.group_means(quality, groups, 6)
+    for group in range(6):
+        for model in range(5):
+            labels = [q for q in quality[groups == group, model] if not np.isnan(q)]
+            assert counts[group, model] == len(labels)
+            expected = labels if labels else [q for q in quality[:, model] if not np.isnan(q)]
+            assert means[group, model] == pytest.approx(sum(expected) / len(expected), rel=1e-12)
+
+
 def test_knn_is_euclidean_not_cosine():
     benchmark = bench([[1], [0]])
     router = routers.KNN(n_neighbours=1).fit(benchmark, np.array([[10.0, 10.0], [1.0, 0.0]]))

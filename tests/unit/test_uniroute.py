@@ -9,8 +9,10 @@ import pytest
 
 from replications.uniroute import choices, recovery, tables, trials
 from replications.uniroute.params import UniRouteParams
+from replications.uniroute.selection import select
+from routebook import routers
 from routebook.datasets import simulated
-from routebook.deferral import interpolate
+from routebook.deferral import deferral_curve, interpolate
 from routebook.errors import UserError
 
 PARAMS = UniRouteParams(n_trials=2, n_validation=150, cluster_grid=[3, 5], neighbour_grid=[5, 20])
@@ -116,6 +118,100 @@ def test_trials_repeat_bit_for_bit(benchmark, done):
         np.testing.assert_array_equal(curve.quality, done[1].curves[method].quality, err_msg=method)
 
 
+def assert_same_trials(ours, theirs):
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.split.unseen == b.split.unseen
+        assert a.area_by_clusters == b.area_by_clusters
+        for method in trials.METHODS:
+            for part in ("lam", "cost", "quality"):
+                np.testing.assert_array_equal(getattr(a.curves[method], part), getattr(b.curves[method], part), method)
+        for method, selection in a.selections.items():
+            np.testing.assert_array_equal(selection.areas, b.selections[method].areas, method)
+
+
+def test_numbers_do_not_depend_on_the_number_of_processes(benchmark, done):
+    # As large as arrays must be to be memory-mapped for the workers.
+    wide = np.hstack([benchmark.embeddings, np.zeros((len(benchmark), 200))])
+    assert wide.nbytes > 2**20
+    alone = trials.run_trials(benchmark, wide, PARAMS, n_jobs=1)
+    assert_same_trials(trials.run_trials(benchmark, wide, PARAMS, n_jobs=2), alone)
+
+
+def test_fewer_than_one_process_is_refused(benchmark):
+    with pytest.raises(UserError, match="n_jobs is 0"):
+        trials.run_trials(benchmark, benchmark.embeddings, PARAMS, n_jobs=0)
+
+
+def test_splits_can_be_given(benchmark, done):
+    splits = [trial.split for trial in done]
+    assert_same_trials(trials.run_trials(benchmark, benchmark.embeddings, PARAMS, splits=splits), done)
+    other = replace(splits[0], seen=splits[0].unseen, unseen=splits[0].seen)
+    (alone,) = trials.run_trials(benchmark, benchmark.embeddings, PARAMS, splits=[other])
+    assert alone.split is other
+    assert alone.curves["oracle"].model_quality.shape == (4,)
+
+
+def test_tuning_per_dataset_uses_the_best_mean_area_in_all_trials(benchmark, done):
+    per_dataset = UniRouteParams(**{**PARAMS.model_dump(), "n_trials": 3, "tuning": "dataset", "tuning_trials": 2})
+    ours = trials.run_trials(benchmark, benchmark.embeddings, per_dataset)
+    for method, grid in (("k-nn", (5, 20)), ("k-means", (3, 5)), ("learned-map", (3, 5)), ("matfac", trials.RANKS)):
+        areas = np.mean([trial.selections[method].areas for trial in done], axis=0)
+        for trial in ours:
+            assert trial.selections[method].grid == grid
+            assert trial.selections[method].best == grid[int(areas.argmax())]
+            np.testing.assert_allclose(trial.selections[method].areas, areas, rtol=1e-15)
+    for trial, tuned in zip(ours, done, strict=False):
+        assert trial.area_by_clusters == tuned.area_by_clusters
+        for method in ("k-nn", "k-means", "learned-map"):
+            if tuned.selections[method].best == trial.selections[method].best:
+                np.testing.assert_array_equal(trial.curves[method].quality, tuned.curves[method].quality, method)
+    assert set(ours[2].area_by_clusters) == {ours[2].selections[m].best for m in ("k-means", "learned-map")}
+
+
+def test_trials_without_every_candidate_do_not_judge_the_worst_k(done):
+    doctored = [replace(done[0], area_by_clusters={3: 0.7, 5: 0.6}), replace(done[1], area_by_clusters={3: 0.1})]
+    worst, differences = tables.worst_clusters(doctored)
+    assert worst == 5
+    np.testing.assert_allclose(differences, [0.6 - done[0].curves["zero-router"].area()])
+
+
+def test_selections_can_be_given(benchmark, done):
+    chosen = trials.tuned_selections(done)
+    chosen["k-means"] = replace(chosen["k-means"], best=5)
+    (trial,) = trials.run_trials(benchmark, benchmark.embeddings, PARAMS, splits=[done[0].split], selections=chosen)
+    assert trial.selections["k-means"].best == 5
+    assert trial.curves["k-means"].area() == done[0].area_by_clusters[5]
+
+
+def test_a_trial_scores_what_its_own_routers_would(benchmark, done):
+    """Nothing shared changes a number: K-NN, K-means and LearnedMap fitted alone have the same curves."""
+    from replications.uniroute.learned_map import LearnedMap
+
+    trial, z, seed = done[1], benchmark.embeddings, PARAMS.seed + 1
+    split = trial.split
+    train, test = benchmark.subset(split.train, split.seen), benchmark.subset(split.test, split.unseen)
+    alone = {
+        "k-nn": routers.KNN(trial.selections["k-nn"].best),
+        "k-means": routers.KMeans(trial.selections["k-means"].best, seed=seed),
+        "learned-map": LearnedMap(trial.selections["learned-map"].best, seed=seed),
+    }
+    for method, router in alone.items():
+        router.fit(train, z[split.train])
+        router.add_models(benchmark.subset(split.validation, split.unseen), z[split.validation])
+        curve = deferral_curve(routers.quality_for(router, z[split.test], split.unseen), test.quality, test.cost)
+        np.testing.assert_array_equal(curve.quality, trial.curves[method].quality, method)
+    validation = benchmark.subset(split.validation, split.seen)
+    for method, make in {
+        "k-nn": routers.KNN,
+        "k-means": lambda k: routers.KMeans(k, seed=seed),
+        "learned-map": lambda k: LearnedMap(k, seed=seed),
+    }.items():
+        selection = trial.selections[method]
+        again = select(make, selection.grid, train, z[split.train], validation, z[split.validation])
+        np.testing.assert_array_equal(again.areas, selection.areas, method)
+
+
 def test_area_under_the_mean_curve_is_the_mean_area(done):
     metrics = trials.metrics_frame(done)
     cost, quality = tables.mean_curves(done, ["k-means"])["k-means"]
@@ -156,8 +252,6 @@ def test_gains_are_differences_at_equal_cost(done):
 
 def test_qnc_of_the_mean_curve_by_hand():
     """Two trials: A matches its best LLM at half its cost, B only at its full cost; their mean in between."""
-    from routebook.deferral import deferral_curve
-
     quality = np.array([[0.0, 1.0], [1.0, 1.0]])
     clever = deferral_curve(np.array([[0.0, 1.0], [1.0, 1.0]]), quality, np.array([0.2, 1.0]))
     blind = deferral_curve(np.array([[0.5, 1.0], [0.5, 1.0]]), quality, np.array([0.2, 1.0]))
@@ -165,6 +259,17 @@ def test_qnc_of_the_mean_curve_by_hand():
     assert blind.qnc() == pytest.approx(1.0)
     assert choices.qnc_of_mean_curve([clever]) == pytest.approx(0.6, abs=1e-3)
     assert choices.qnc_of_mean_curve([clever, blind]) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("n_validation", "last"),
+    [(50, [3]), (400, [7, 8]), (800, [15, 16]), (900, [15, 16, 18]), (3605, [15, 16, 24, 36, 54, 72])],
+)
+def test_cluster_grid_is_dense_then_coarse_and_ends_where_the_appendix_says(n_validation, last):
+    grid = UniRouteParams(n_validation=n_validation).clusters_tried
+    assert grid[-len(last) :] == last
+    dense = [k for k in grid if k <= 16]
+    assert dense == list(range(3, dense[-1] + 1))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,229 @@
+"""Routers on a pool that never changes: every LLM is labelled on training and validation prompts.
+
+UniRoute Appendix G.5 and Table 1. All methods learn from the training labels and are tuned by the area under the
+deferral curve of the validation prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from replications.uniroute import tables, trials
+from replications.uniroute.choices import at_mean_cost
+from replications.uniroute.learned_map import LearnedMap
+from replications.uniroute.params import SettingsParams
+from replications.uniroute.selection import Selection, choose, select
+from routebook import load, routers
+from routebook.benchmark import RoutingBenchmark
+from routebook.deferral import DeferralCurve, deferral_curve
+from routebook.errors import UserError
+from routebook.figures import label
+from routebook.ledger import Cell
+from routebook.progress import progress
+from routebook.routers import Validation
+from routebook.threads import one_thread
+
+# In the order of the paper's Table 1.
+METHODS = ("zero-router", "mlp", "matfac", "k-nn", "k-means", "learned-map")
+COMPARED = (
+    ("k-means", "k-nn"),
+    ("mlp", "k-means"),
+    ("k-means", "zero-router"),
+    ("learned-map", "k-means"),
+    ("k-means", "dataset-oracle"),
+)
+PUBLISHED_ROWS = {
+    "zero-router": "ZeroRouter (Hu et al., 2024b)",
+    "mlp": "MLP Hu et al. (2024b)",
+    "matfac": "Matrix Factorization (Ong et al., 2025; Zhuang et al., 2024)",
+    "k-nn": "K -NN Hu et al. (2024b); Shnitzer et al. (2023)",
+    "k-means": "UniRoute (K -Means)",
+    "learned-map": "UniRoute (LearnedMap)",
+}
+PUBLISHED_COLUMNS = {"embedllm": "EmbedLLM", "mixinstruct": "MixInstruct", "routerbench": "RouterBench"}
+# Shares of validation and test prompts. Overruling is split as its sibling Headlines is in G.5, all others 60/10/30.
+SHARES = {"overruling": (0.1, 0.5)}
+USUAL_SHARES = (0.1, 0.3)
+# G.5 gives LearnedMap's learning rate and batch size but no epochs: as many as the MLP has in G.2.
+EPOCHS, LEARNING_RATE, BATCH_SIZE = 10, 1e-3, 64
+# Ten starts for each of ten candidates up to 300 clusters would take most of the page's time.
+STARTS = 1
+
+
+@dataclass(frozen=True)
+class StaticTrial:
+    """One trial on a static pool: each method's test curve, and what each tuned method was tuned to."""
+
+    curves: Mapping[str, DeferralCurve]
+    selections: Mapping[str, Selection]
+    n_train: int
+
+
+@dataclass(frozen=True)
+class _Checkpointed:
+    """A router with a network that keeps the epoch best on the validation prompts, with the plain `fit` of `select`."""
+
+    router: Any
+    validation: Validation
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Any:
+        return self.router.fit(benchmark, embeddings, validation=self.validation)
+
+
+def load_pools(names: Sequence[str], params: SettingsParams) -> dict[str, RoutingBenchmark]:
+    """Load pools by name, at most `max_prompts` prompts of each, with LLMs that have no price.
+
+    Raises
+    ------
+    UserError, DataError
+        When a dataset is not present or its files are damaged.
+    """
+    pools = {}
+    for name in names:
+        benchmark = load(name, **({"prompt_view": params.prompt_view} if name == "routerbench" else {}))
+        rows = np.random.default_rng(params.seed).permutation(len(benchmark))
+        pools[name] = benchmark.subset(np.sort(rows[: params.max_prompts]))
+    return pools
+
+
+def pruned(grid: Sequence[int], n_validation: int) -> list[int]:
+    """Return the candidates of `grid` that are at most the number of validation prompts, ascending.
+
+    Appendix G.5 prunes "values that are too large for the given validation sample size" without a rule; more clusters
+    or neighbours than validation prompts is our reading.
+
+    Raises
+    ------
+    UserError
+        When none is left.
+    """
+    kept = sorted({k for k in grid if k <= n_validation})
+    if not kept:
+        raise UserError(
+            f"cluster_grid: the smallest candidate is {min(grid)}, but there are only {n_validation} validation "
+            "prompts; give a smaller candidate or raise max_prompts"
+        )
+    return kept
+
+
+def draw_split(benchmark: RoutingBenchmark, params: SettingsParams, trial: int) -> dict[str, np.ndarray]:
+    """Return the rows of one trial's "train", "validation" and "test" prompts, never cutting a question in two."""
+    validation, test = SHARES.get(benchmark.name, USUAL_SHARES)
+    sizes = {"test": round(test * len(benchmark)), "validation": round(validation * len(benchmark)), "train": -1}
+    return benchmark.random_split(sizes, np.random.default_rng([params.seed, trial]))
+
+
+def run_trials(benchmark: RoutingBenchmark, embeddings: np.ndarray, params: SettingsParams) -> list[StaticTrial]:
+    """Run `params.n_trials` trials of Appendix G.5 on one pool.
+
+    Parameters
+    ----------
+    benchmark
+        N prompts x M LLMs; those without a price are left out, and each counts with its mean price.
+    embeddings : [N, D]
+    """
+    benchmark = at_mean_cost(benchmark.priced())
+    numbers = progress(range(params.n_trials), label=benchmark.name, unit="trial")
+    with one_thread():
+        return [_run_trial(benchmark, embeddings, params, number) for number in numbers]
+
+
+def _run_trial(benchmark: RoutingBenchmark, embeddings: np.ndarray, params: SettingsParams, trial: int) -> StaticTrial:
+    rows = draw_split(benchmark, params, trial)
+    part = {name: (benchmark.subset(where), embeddings[where]) for name, where in rows.items()}
+    # A prompt no LLM was observed on says nothing about routing.
+    test = part["test"][0]
+    answered = ~np.isnan(test.quality).all(axis=1)
+    test, z_test = test.subset(answered), part["test"][1][answered]
+
+    fitted, selections = _tuned(part["train"], part["validation"], params, params.seed + trial)
+    for method, router in (("zero-router", routers.ZeroRouter()), ("dataset-oracle", routers.DatasetOracle())):
+        fitted[method] = router.fit(*part["train"])
+    fitted["oracle"] = routers.Oracle().fit(test, z_test)
+    curves = {}
+    for method, router in fitted.items():
+        estimate = routers.quality_for(router, z_test, test.models, tasks=test.tasks)
+        curves[method] = deferral_curve(estimate, test.quality, test.cost)
+    return StaticTrial(curves, selections, len(rows["train"]))
+
+
+def _tuned(
+    train: Validation, validation: Validation, params: SettingsParams, seed: int
+) -> tuple[dict[str, routers.Router], dict[str, Selection]]:
+    """Fit every tuned method with each candidate and keep the one with the largest validation area."""
+    grid = pruned(params.cluster_grid, len(validation[0]))
+    neighbours = routers.KNN(n_neighbours=max(grid)).fit(*train)
+    by_neighbours = neighbours.predict_by_neighbours(validation[1], grid)
+    selections = {"k-nn": choose(by_neighbours.__getitem__, grid, validation[0])}
+    fitted = {"k-nn": neighbours.set_params(n_neighbours=selections["k-nn"].best)}
+    candidates: dict[str, dict[int, Any]] = {
+        "k-means": {k: routers.KMeans(n_clusters=k, seed=seed, n_init=STARTS) for k in grid},
+        "mlp": {h: routers.MLP(hidden=(h, h), seed=seed) for h in sorted(set(params.hidden_grid))},
+        "matfac": {rank: routers.MatrixFactorization(rank=rank, seed=seed) for rank in trials.RANKS},
+    }
+    for method, tried in candidates.items():
+        make = tried.__getitem__
+        if method != "k-means":
+            make = {value: _Checkpointed(router, validation) for value, router in tried.items()}.__getitem__
+        selections[method] = select(make, list(tried), *train, *validation)
+        fitted[method] = tried[selections[method].best]
+    fitted["learned-map"] = _learned_map(train, validation, fitted["k-means"], selections["mlp"].best, seed)
+    return fitted, selections
+
+
+def _learned_map(
+    train: Validation, validation: Validation, clustering: routers.KMeans, hidden: int, seed: int
+) -> LearnedMap:
+    """Fit LearnedMap as in G.5: the MLP's hidden nodes, K-means' clusters; on MixInstruct as in F.3, last epoch."""
+    shared = {"n_clusters": clustering.n_clusters, "clustering": clustering, "seed": seed}
+    if train[0].name == "mixinstruct":
+        return LearnedMap(**shared).fit(*train)
+    router = LearnedMap(**shared, hidden=hidden, epochs=EPOCHS, lr=LEARNING_RATE, batch_size=BATCH_SIZE)
+    return router.fit(*train, validation=validation)
+
+
+def table_1(metrics: Mapping[str, pd.DataFrame], published: Mapping[tuple[str, str], Cell]) -> pd.DataFrame:
+    """Return Table 1 as shown: mean areas with 95 % intervals over trials, beside the paper's where it has any.
+
+    Parameters
+    ----------
+    metrics
+        Pool to the `trials.metrics_frame` of its trials.
+    published
+        Cells of the paper's Table 1.
+
+    Returns
+    -------
+    DataFrame
+        One row a method, one column a pool. The best of the paper's methods is in bold; the last row, DatasetOracle,
+        is not in the paper.
+    """
+    rows = (*METHODS, "dataset-oracle")
+    shown = {}
+    for pool, frame in metrics.items():
+        area = trials.summarise(frame, "area", rows)
+        best = area["value"][list(METHODS)].idxmax()
+        if pool in PUBLISHED_COLUMNS:
+            cells = [published.get((PUBLISHED_ROWS.get(m, ""), PUBLISHED_COLUMNS[pool])) for m in rows]
+            shown[f"{pool} (paper)"] = [cell.printed if cell else "–" for cell in cells]
+        digits = "{:.4f}" if pool == "mixinstruct" else "{:.3f}"
+        shown[pool] = [tables.interval_cell(area.loc[m], digits, m == best) for m in rows]
+    return pd.DataFrame(shown, index=[label(m) for m in rows])
+
+
+def selection_table(done: Mapping[str, Sequence[StaticTrial]]) -> pd.DataFrame:
+    """Return what was picked in each trial: one row a pool, one column a tuned method."""
+    names = {"k-nn": "neighbours", "k-means": "clusters", "mlp": "hidden nodes", "matfac": "rank"}
+    rows = {
+        pool: {
+            f"{label(method)}: {what}": ", ".join(str(trial.selections[method].best) for trial in its_trials)
+            for method, what in names.items()
+        }
+        for pool, its_trials in done.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")

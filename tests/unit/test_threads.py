@@ -1,0 +1,36 @@
+"""One thread while it is asked for, and what was set before afterwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from routebook.threads import one_thread
+
+
+def counts() -> list[int]:
+    return [torch.get_num_threads(), *(library["num_threads"] for library in threadpool_info())]
+
+
+def test_one_thread_everywhere_and_back():
+    with one_thread():
+        pass  # loads the libraries
+    torch.set_num_threads(2)
+    before = counts()
+    with one_thread():
+        assert set(counts()) == {1}
+        with one_thread():
+            assert set(counts()) == {1}
+        assert set(counts()) == {1}
+    assert counts() == before
+
+
+def test_threads_come_back_after_an_error():
+    torch.set_num_threads(2)
+    before = counts()
+    with pytest.raises(ZeroDivisionError), one_thread():
+        1 / 0  # noqa: B018
+    assert counts() == before
+    with one_thread():
+        assert set(counts()) == {1}
