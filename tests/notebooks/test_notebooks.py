@@ -81,6 +81,63 @@ def test_uniroute_evaluates_every_claim(uniroute, root):
         assert not any(v.verdict in ("reproduced", "partly", "not-reproduced") for v in verdicts)
 
 
+@pytest.fixture(scope="session")
+def small_pages(root, tmp_path_factory):
+    """UniRoute's further pages on the pool that ships with the book, as readers without data get them, but smaller."""
+    sizes = {
+        "uniroute-pools": ["n_trials=2", "size_trials=2", "sample_sizes=50,100", "max_prompts=800", "n_validation=150"],
+        "uniroute-settings": ["n_trials=2", "max_prompts=800", "cluster_grid=5,10", "hidden_grid=50"],
+    }
+    folder = tmp_path_factory.mktemp("pages")
+    for page, given in sizes.items():
+        words = [part for setting in ["pools=tinypool", *given] for part in ("-p", setting)]
+        command = [sys.executable, "-m", "routebook", "run", page, "--out", str(folder / page), *words]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return {page: folder / page for page in sizes}
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+@pytest.mark.parametrize("page", ["uniroute-pools", "uniroute-settings"])
+def test_a_further_page_evaluates_every_claim_of_its_own(request, root, source, page):
+    folder = request.getfixturevalue(source)[page]
+    results = record.read_results(folder / "results.json")
+    found = ledger.load(root / "replications/uniroute/ledger.yaml")
+    name = page.removeprefix("uniroute-")
+    assert all(r["id"].startswith(f"{name}/") for r in results)
+    verdicts = ledger.of_pages(found, results)
+    assert len(verdicts) == sum(found.page(str(claim.reads)) == name for _, claim in found.claims)
+    assert all(v.verdict != "not-run" for v in verdicts)
+    if json.loads((folder / "run.json").read_text())["origin"] != "real":
+        assert not any(v.verdict in ("reproduced", "partly", "not-reproduced") for v in verdicts)
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_routers_lie_between_chance_and_the_oracle_on_every_pool(request, source):
+    folders = request.getfixturevalue(source)
+    results = {r["id"]: r for page in ("uniroute-pools", "uniroute-settings") for r in _results(folders[page])}
+    pools = json.loads((folders["uniroute-pools"] / "run.json").read_text())["dataset"].split(", ")
+    for pool in pools:
+        found = {m: results[f"pools/{pool}/area/{m}"] for m in METHODS if m != "best-single"}
+        worst, best = found.pop("random")["value"], found.pop("oracle")["value"]
+        for method, area in found.items():
+            assert worst < area["value"] < best, (pool, method)
+            assert area["low"] <= area["value"] <= area["high"], (pool, method)
+        difference = results[f"pools/{pool}/area-difference/k-means/zero-router"]["value"]
+        assert difference == pytest.approx(found["k-means"]["value"] - found["zero-router"]["value"], abs=1e-9)
+        static = {m: results[f"settings/static/{pool}/area/{m}"]["value"] for m in ("mlp", "k-means", "oracle")}
+        assert max(static["mlp"], static["k-means"]) < static["oracle"], pool
+    for quantity in ("training-size", "pool-size"):
+        added, retrained = (
+            results[f"settings/adding/slope/{way}/{quantity}"]["value"] for way in ("uniroute", "static")
+        )
+        assert added < retrained, "adding an LLM is to cost less than retraining as things grow"
+
+
+def _results(folder):
+    return record.read_results(folder / "results.json")
+
+
 def test_plain_papermill_runs_the_same_notebook(root, tmp_path, simulated_run):
     import papermill
 
