@@ -1,9 +1,10 @@
-"""How the time of a forward pass grows with the pool: O(n d) against O(n^2 d) (Section 3.1; "Time" of Tables 2 and 8)."""
+"""How forward time grows with the pool: O(n d) against O(n^2 d) (Section 3.1; "Time" of Tables 2 and 8)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from routebook.errors import UserError
 from routebook.threads import one_torch_thread
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
+# A batch with more nodes is computed in parts, for every backbone alike: beyond some 30 MB an array is fresh memory
+# from the system each time it is made, which then costs more than the arithmetic.
+NODES_AT_ONCE = 8192
 
 
 def forward_times(
@@ -62,17 +66,18 @@ def forward_times(
     with torch.inference_mode(), one_torch_thread():
         query = torch.randn(batch, width, generator=generator)
         for n in sorted(sizes):
-            left = budget - (time.perf_counter() - start)
+            left = max(0.0, budget - (time.perf_counter() - start))
             ahead = {name: seconds * (n / before) ** 2 if before else 0.0 for name, (before, seconds) in last.items()}
             networks, share = {}, left / max(1, len(last))
             for name in sorted(ahead, key=ahead.get):
                 if 2 * ahead[name] <= share:
                     networks[name] = CLASSES[name](n, width, layers, heads, head_width, generator=generator).eval()
-            seconds = {name: [_once(network, query)] for name, network in networks.items()}
+            parts = query.split(max(1, NODES_AT_ONCE // n))
+            seconds = {name: [_once(network, parts)] for name, network in networks.items()}
             for _ in range(repeats):
                 for name, network in networks.items():
                     if len(seconds[name]) == 1 or seconds[name][-1] < share / (2 * repeats):
-                        seconds[name].append(_once(network, query))
+                        seconds[name].append(_once(network, parts))
             for name in networks:
                 times = seconds[name][1:]
                 last[name] = n, min(times)
@@ -83,9 +88,10 @@ def forward_times(
     return pd.DataFrame(rows)
 
 
-def _once(network: object, query: object) -> float:
+def _once(network: Callable[[Any], Any], parts: Sequence[Any]) -> float:
     start = time.perf_counter()
-    network(query)
+    for part in parts:
+        network(part)
     return time.perf_counter() - start
 
 
@@ -107,18 +113,29 @@ def ratio(times: pd.DataFrame, n: int = 128, *, slow: str = "transformer", fast:
     return float(at.get(slow, np.nan) / at.get(fast, np.nan))
 
 
-def routing_time(router: RadialRouter, embeddings: np.ndarray, *, batch: int = 64, repeats: int = 20) -> float:
-    """Return the median milliseconds that a fitted router takes to score a batch of embedded prompts, one thread.
+def batch_times(
+    routers: Mapping[str, RadialRouter], embeddings: np.ndarray, *, batch: int = 64, repeats: int = 20
+) -> pd.DataFrame:
+    """Time how long fitted routers take to score batches of embedded prompts, on one thread, in milliseconds.
 
-    "Time" of Tables 2 and 8, without the text encoder (whether the paper's includes it is not said).
+    "Time" of Tables 2 and 8, without the text encoder (whether the paper's includes it is not said). The routers take
+    turns on each batch, so that what else the machine does falls on all of them.
+
+    Returns
+    -------
+    DataFrame
+        One row a batch, `repeats` in all, spread evenly over the prompts; one column a router.
     """
     if len(embeddings) < batch:
         raise UserError(f"there are {len(embeddings)} embeddings for batches of {batch}; give more, or lower batch")
-    starts = np.linspace(0, len(embeddings) - batch, repeats).astype(int)
-    router.predict_quality(embeddings[:batch])
-    milliseconds = []
-    for start in starts:
-        before = time.perf_counter()
-        router.predict_quality(embeddings[start : start + batch])
-        milliseconds.append(1000 * (time.perf_counter() - before))
-    return float(np.median(milliseconds))
+    for router in routers.values():
+        router.predict_quality(embeddings[:batch])
+    rows = []
+    for start in np.linspace(0, len(embeddings) - batch, repeats).astype(int):
+        row = {}
+        for name, router in routers.items():
+            before = time.perf_counter()
+            router.predict_quality(embeddings[start : start + batch])
+            row[name] = 1000 * (time.perf_counter() - before)
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -19,12 +19,12 @@ from routebook.routers import BaseRouter, check_count
 from routebook.threads import one_torch_thread
 
 BACKBONES = ("radialformer", "star-transformer", "transformer", "mlp")
-LOSSES = ("kl", "kl-reverse", "ce", "query-llm")
+LOSSES = ("kl", "kl-reverse", "ce", "query-llm", "none")
 SCALES = ("head", "printed")
 COSTS = ("model", "call")
 
-# What the quick profile trains. A trained linear map on frozen embeddings learns in a few hundred steps at this rate;
-# 5e-5 is meant for an encoder that is trained as well, for 1,000 steps and more.
+# What the quick profile trains. A linear map of frozen embeddings learns in a few hundred steps at this rate; 5e-5 is
+# meant for an encoder that is trained as well, for 1,000 steps and more.
 QUICK: dict[str, Any] = {"layers": 2, "width": 64, "heads": 4, "head_width": 16, "lr": 2e-3, "steps": 200}
 
 # Routers trained side by side must agree in these; everything else may differ.
@@ -48,8 +48,9 @@ class RadialRouter(BaseRouter):
         What a dollar per 1,000 queries is worth in performance: 0, 0.02 and 0.1 in the paper's scenarios.
     layers, width, heads, head_width, scale, backbone
         See `radialformer.RadialFormer` and `radialformer.BACKBONES`. The paper's T = 6, d = 768, 4 heads of 32.
-    loss : {"kl", "kl-reverse", "ce", "query-llm"}
-        Eq. (4) as printed, its other direction, Eq. (8), Eq. (9).
+    loss : {"kl", "kl-reverse", "ce", "query-llm", "none"}
+        Eq. (4) as printed, its other direction, Eq. (8), Eq. (9); or the contrastive loss alone (Table 2, "w/o L_KL"),
+        which reaches E(x) only, so that everything behind it, the scores included, stays as it was drawn.
     temperature
         Of the target q = softmax(score / temperature) of "kl" and "kl-reverse"; 1 in the paper, where q is nearly flat.
     top_k
@@ -219,6 +220,7 @@ class RadialRouter(BaseRouter):
             self.unit_ = float(np.sqrt(np.mean((embeddings - self.shift_) ** 2))) or 1.0
         else:
             self.n_features_in_ = text_encoder.width
+            self.shift_ = np.zeros(text_encoder.width)
         return _Job(self, benchmark, embeddings, text_encoder)
 
     def _check_parameters(self, benchmark: RoutingBenchmark) -> None:
@@ -231,13 +233,20 @@ class RadialRouter(BaseRouter):
             value = getattr(self, name)
             if value not in known:
                 near = suggest(value, known) if isinstance(value, str) else ""
-                raise UserError(f"RadialRouter: {name} is {value!r}, expected one of {', '.join(map(repr, known))}{near}")
+                raise UserError(
+                    f"RadialRouter: {name} is {value!r}, expected one of {', '.join(map(repr, known))}{near}"
+                )
         for name, least in (("alpha", True), ("contrast", True), ("temperature", False), ("lr", False)):
             value = getattr(self, name)
             if not (np.isfinite(value) and (value > 0 or (least and value == 0))):
                 raise UserError(f"RadialRouter: {name} is {value!r}, expected a number {'>=' if least else '>'} 0")
         if not (np.isfinite(self.cost_scale) and self.cost_scale > 0):
             raise UserError(f"RadialRouter: cost_scale is {self.cost_scale!r}, expected a number > 0")
+        if self.loss == "none" and self.contrast == 0:
+            raise UserError(
+                "RadialRouter: loss is 'none' and contrast is 0, so there is nothing to train; set contrast > 0, or a "
+                f"loss: {', '.join(map(repr, LOSSES[:-1]))}"
+            )
         if models < 2:
             raise UserError(
                 f"RadialRouter: the pool of {benchmark.name} holds one LLM, {benchmark.models[0]!r}, so there is "
@@ -272,6 +281,9 @@ def fit_many(
 ) -> list[RadialRouter]:
     """Train many routers, those of equal architecture side by side in one pass of `torch.func.vmap`.
 
+    On one thread this takes about half the time of training them one by one at the quick profile's size; at d = 128
+    and more, where arithmetic outweighs the calls, little is left of that.
+
     Each keeps its own seed, batches, alpha, loss, temperature, contrast, groups and data, and gets the weights that
     `fit` would give it, up to the rounding of float sums. The result depends on nothing else, bit for bit, but which
     routers share a pass: the same call gives the same numbers.
@@ -296,18 +308,21 @@ def fit_many(
         As in `RadialRouter.fit`, before any of them is trained; and when a list has another length than `routers`.
     """
     routers = list(routers)
-    check = RadialRouter.__name__
     if isinstance(at_once, bool) or at_once < 1:
         raise UserError(f"fit_many: at_once is {at_once!r}, expected a whole number >= 1")
     if len({id(router) for router in routers}) < len(routers):
-        raise UserError(f"fit_many: one {check} occurs twice in the list; make one for each training")
+        raise UserError("fit_many: one router occurs twice in the list; make one for each training")
     benchmarks = _one_each(benchmark, len(routers), "benchmark", isinstance(benchmark, RoutingBenchmark))
     vectors = _one_each(embeddings, len(routers), "embeddings", isinstance(embeddings, np.ndarray))
     jobs = [router._prepare(b, e) for router, b, e in zip(routers, benchmarks, vectors, strict=True)]
     alike: dict[tuple, list[_Job]] = {}
     for place, job in enumerate(jobs):
         alike.setdefault(job.key if job.text_encoder is None else (place,), []).append(job)
-    passes = [group[i : i + at_once] for group in alike.values() for i in range(0, len(group), at_once)]
+    passes = []
+    for group in alike.values():
+        # vmap has no rule for the Transformer's fused attention and calls it once a router: slower than one by one.
+        size = 1 if group[0].router.backbone == "transformer" else at_once
+        passes += [group[i : i + size] for i in range(0, len(group), size)]
     for group in progress(passes, label="training", unit="pass"):
         _train(group)
     return routers
@@ -400,8 +415,10 @@ class _Job:
 
     def __init__(self, router: RadialRouter, benchmark: RoutingBenchmark, embeddings: np.ndarray, text_encoder: Any):
         self.router, self.benchmark, self.embeddings, self.text_encoder = router, benchmark, embeddings, text_encoder
-        self.key = (*(getattr(router, name) for name in SHARED), len(router.models_), embeddings.shape[1],
-                    min(router.batch_size, len(benchmark)))
+        # Weights without a gradient must not decay, which AdamW only grants a whole stack of them: hence "none" apart.
+        shared = (getattr(router, name) for name in SHARED)
+        size = min(router.batch_size, len(benchmark))
+        self.key = (*shared, router.loss == "none", len(router.models_), embeddings.shape[1], size)
 
     def start(self) -> None:
         """Make tensors, batches and initial weights; all randomness of the training comes from one generator."""
@@ -412,7 +429,9 @@ class _Job:
 
         router = self.router
         scores = true_scores(self.benchmark, router.alpha, cost=router.cost, cost_scale=router.cost_scale)
-        target = targets(scores, router.loss, temperature=router.temperature, top_k=router.top_k)
+        target = np.zeros_like(scores)
+        if router.loss != "none":
+            target = targets(scores, router.loss, temperature=router.temperature, top_k=router.top_k)
         self.seen = torch.tensor(~np.isnan(scores))
         self.target = torch.tensor(target, dtype=torch.float32)
         groups = router.groups_ if router.groups_ is not None else np.zeros(len(scores), dtype=int)
@@ -502,6 +521,7 @@ def _alone(job: _Job) -> tuple[Forward, list, Callable[[], None]]:
 def _together(jobs: list[_Job]) -> tuple[Forward, list, Callable[[], None]]:
     import torch
     from torch.func import functional_call, stack_module_state, vmap
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     networks = [job.network.train() for job in jobs]
     stacked, buffers = stack_module_state(networks)
@@ -509,7 +529,9 @@ def _together(jobs: list[_Job]) -> tuple[Forward, list, Callable[[], None]]:
     run = vmap(lambda parameters, buffer, x: functional_call(template, (parameters, buffer), (x,)))
 
     def forward(rows: list) -> tuple[Any, Any]:
-        return run(stacked, buffers, torch.stack([job.inputs[r] for job, r in zip(jobs, rows, strict=True)]))
+        # vmap has no rule for the fused attention of a standard Transformer and would take its networks one by one.
+        with sdpa_kernel(SDPBackend.MATH):
+            return run(stacked, buffers, torch.stack([job.inputs[r] for job, r in zip(jobs, rows, strict=True)]))
 
     def finish() -> None:
         for place, network in enumerate(networks):
@@ -527,6 +549,8 @@ def _objective(jobs: list[_Job]) -> Callable[[Any, Any, list], Any]:
 
     by_loss: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
+        if job.router.loss == "none":
+            continue
         by_loss.setdefault(job.router.loss, []).append(place)
     contrasted = [place for place, job in enumerate(jobs) if job.router.contrast > 0]
     weights = torch.tensor([jobs[place].router.contrast for place in contrasted], dtype=torch.float32)
@@ -562,6 +586,8 @@ class _TextEncoder:
 
         try:
             source = encoder(name)
+            # Looks a hub id up once, with a short time-out; transformers would try for a minute.
+            source.fingerprint  # noqa: B018
             self.tokenizer, self.model = _pretrained(source.source, source.revision, seed)
         except Exception as error:
             # Loaders raise whatever their file formats and transports raise; the user can act on name and reason.

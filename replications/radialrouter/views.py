@@ -8,6 +8,7 @@ tokens of such a prompt receives the same input for every question, so no router
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,10 @@ LENGTHS = (64, 128, 256, 512)
 
 def tokenizer_of(name: str | Encoder = "minilm") -> Any:
     """Return an encoder's tokenizer, without loading its weights."""
-    from transformers import AutoTokenizer
+    with warnings.catch_warnings():
+        # As in routebook.encoders: a notebook without widgets need not hear of it.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from transformers import AutoTokenizer
 
     model = encoder(name)
     return AutoTokenizer.from_pretrained(model.source, revision=model.revision)
