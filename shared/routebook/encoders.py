@@ -66,6 +66,8 @@ class Encoder:
         Hub models: the branch, tag or commit asked for; None = the newest one here, else the newest one there.
     max_seq_length
         Prompts are cut to this many tokens; None = the model's own limit (`minilm`: 256).
+    truncation_side : {"right", "left"}, optional
+        The side that is cut off; None = the tokenizer's own (`minilm`: right, which keeps a prompt's beginning).
     """
 
     name: str
@@ -73,6 +75,7 @@ class Encoder:
     kind: Literal["wheel", "folder", "hub"]
     revision: str | None = None
     max_seq_length: int | None = None
+    truncation_side: Literal["right", "left"] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -89,6 +92,9 @@ class Encoder:
         if self.kind == "wheel":
             check_minilm(Path(self.source))
         parts = {"model": what, "max_seq_length": self.max_seq_length, "normalised": "by the model", "rules": RULES}
+        if self.truncation_side is not None:
+            # Left out otherwise, so that vectors cached before the side could be chosen are still found.
+            parts["truncation_side"] = self.truncation_side
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, prompts: Sequence[str], *, batch_size: int = 1) -> np.ndarray:
@@ -117,7 +123,12 @@ class Encoder:
         return vectors
 
 
-def encoder(name: str | Encoder, *, max_seq_length: int | None = None) -> Encoder:
+def encoder(
+    name: str | Encoder,
+    *,
+    max_seq_length: int | None = None,
+    truncation_side: Literal["right", "left"] | None = None,
+) -> Encoder:
     """Return the encoder of that name.
 
     Parameters
@@ -126,19 +137,25 @@ def encoder(name: str | Encoder, *, max_seq_length: int | None = None) -> Encode
         `"minilm"` (all-MiniLM-L6-v2 from the installed wheel), the path of a local sentence-transformers or
         transformers model, or a hub id such as `"BAAI/bge-small-en-v1.5"`, with `@revision` after it if wanted.
     max_seq_length
-        Cut prompts to this many tokens instead of the model's own limit.
+        Cut prompts to this many tokens, special tokens included, instead of the model's own limit.
+    truncation_side
+        Cut them at this end instead of the tokenizer's own.
 
     Raises
     ------
     UserError
-        When the name is neither of them, a folder holds no model, or `max_seq_length` < 1.
+        When the name is neither of them, a folder holds no model, `max_seq_length` < 1, or `truncation_side` is no
+        side.
     """
     if isinstance(name, Encoder):
         return name
     if max_seq_length is not None and max_seq_length < 1:
         raise UserError(f"max_seq_length is {max_seq_length}, expected a number of tokens >= 1")
+    if truncation_side not in (None, "right", "left"):
+        raise UserError(f"truncation_side is {truncation_side!r}, expected 'right' or 'left'")
+    cut = {"max_seq_length": max_seq_length, "truncation_side": truncation_side}
     if name == "minilm":
-        return Encoder(name, str(minilm_folder()), "wheel", max_seq_length=max_seq_length)
+        return Encoder(name, str(minilm_folder()), "wheel", **cut)
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
@@ -146,13 +163,13 @@ def encoder(name: str | Encoder, *, max_seq_length: int | None = None) -> Encode
                 f"encoder: the folder {name!r} holds neither modules.json nor config.json, so it is no model; "
                 "give the folder that save_pretrained() wrote"
             )
-        return Encoder(name, str(folder.resolve()), "folder", max_seq_length=max_seq_length)
+        return Encoder(name, str(folder.resolve()), "folder", **cut)
     hub = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?", name)
     if hub is None or name == "auto" or name.startswith("."):
         raise UserError(
             f"encoder is {name!r}: not 'minilm', not an existing folder, and not a hub id like 'owner/model'"
         )
-    return Encoder(name, hub[1], "hub", revision=hub[2], max_seq_length=max_seq_length)
+    return Encoder(name, hub[1], "hub", revision=hub[2], **cut)
 
 
 # The parameter `encoder` of the functions below hides the function's name.
@@ -449,7 +466,10 @@ def _load(encoder: Encoder, fingerprint: str) -> Any:
     if getattr(tokenizer, "pad_token", "") is None:
         tokenizer.pad_token = tokenizer.eos_token
     if encoder.max_seq_length is not None:
+        _check_length(encoder, model)
         model.max_seq_length = encoder.max_seq_length
+    if encoder.truncation_side is not None:
+        tokenizer.truncation_side = encoder.truncation_side
     # A tokenizer keeps its padding and truncation in itself and must not be used by two threads at once.
     lock, preprocess = threading.Lock(), model.preprocess
 
@@ -459,6 +479,16 @@ def _load(encoder: Encoder, fingerprint: str) -> Any:
 
     model.preprocess = preprocess_alone
     return model.eval().to(torch.float32)
+
+
+def _check_length(encoder: Encoder, model: Any) -> None:
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    places = getattr(config, "max_position_embeddings", None)
+    if places is not None and encoder.max_seq_length > places:
+        raise UserError(
+            f"encoder {encoder.name!r} has {places} positions, so max_seq_length = {encoder.max_seq_length} is too "
+            f"long; use at most {places}"
+        )
 
 
 def _never_empty(text: str, tokenizer: Any) -> str:

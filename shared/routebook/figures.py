@@ -30,7 +30,7 @@ class Look:
     label: str
     colour: str
     dash: str | tuple[int, tuple[int, ...]] = "-"
-    marker: str = "o"
+    marker: str | tuple[int, int, int] = "o"
 
 
 # Hues of Okabe and Ito's colour-blind-safe palette, in shades that hold on both themes.
@@ -46,10 +46,20 @@ METHODS: dict[str, Look] = {
     "retrained-matfac": Look("Retrained MatFac", "#8f5fbf", (0, (3, 1, 1, 1, 1, 1)), "X"),
     "clairvoyant-mlp": Look("Clairvoyant MLP", "#2f9a94", (0, (1, 2)), "p"),
     "clairvoyant-matfac": Look("Clairvoyant MatFac", "#5a67d8", (0, (1, 2)), "d"),
-    "mlp": Look("MLP", "#c2477f", (0, (7, 2)), "<"),
-    "matfac": Look("MatFac", "#a34fb5", (0, (7, 2, 1, 2)), ">"),
+    "mlp": Look("MLP", "#4b9653", ":", (3, 0, 60)),
+    "matfac": Look("MatFac", "#c457c2", (0, (7, 2, 1, 2)), (5, 2, 0)),
     "k-means": Look("UniRoute (K-means)", "#0a7fc2", "-", "o"),
     "learned-map": Look("UniRoute (LearnedMap)", "#d1432f", "-", "h"),
+    "best-candidate": Look("Best candidate", "#8a8a8a", "--", "H"),
+    "cosine-classifier": Look("CosineClassifier", "#c27230", "-.", "<"),
+    "hybrid-llm": Look("HybridLLM", "#b866cc", (0, (3, 1, 1, 1)), ">"),
+    "frugal-gpt": Look("FrugalGPT", "#269678", (0, (1, 2)), "8"),
+    "router-dc": Look("RouterDC", "#4986e3", "--", (4, 0, 45)),
+    "graph-router": Look("GraphRouter", "#8c8b1c", (0, (3, 1, 1, 1, 1, 1)), (6, 1, 0)),
+    "radial-router": Look("RadialRouter", "#f24468", "-", (5, 0, 0)),
+    "radialformer": Look("RadialFormer", "#f04852", "-", (7, 0, 0)),
+    "star-transformer": Look("Star-Transformer", "#ad7d11", "-.", (5, 1, 0)),
+    "transformer": Look("Transformer", "#5f7eed", "--", (8, 1, 0)),
 }
 
 
@@ -210,15 +220,110 @@ def line_plot(
     return figure
 
 
-def heat_map(matrix: pd.DataFrame, *, colourbar: str) -> Figure:
-    """Draw a labelled matrix (rows, columns in the order given) as a heat map."""
+def group_plot(panels: Mapping[str, np.ndarray], groups: Sequence[str]) -> Figure:
+    """Draw points in the plane, [N, 2] a panel, coloured by the group of each, [N]; a panel's name stands below it.
+
+    The axes have no unit and no ticks, as those of t-SNE mean nothing.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    groups = np.asarray(groups)
+    # Colours in the order of METHODS, each once; the marker tells groups of one colour apart.
+    colours = list(dict.fromkeys(look.colour for look in METHODS.values()))
+    with style():
+        figure, row = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 3.7), squeeze=False)
+        for axes, (name, points) in zip(row[0], panels.items(), strict=True):
+            for place, group in enumerate(np.unique(groups)):
+                x, y = points[groups == group].T
+                marker = "os^Dv"[place // len(colours) % 5]
+                colour = colours[place % len(colours)]
+                axes.plot(x, y, marker, ms=2.6, mew=0, alpha=0.75, color=colour, label=group)
+            axes.set(xticks=[], yticks=[])
+            axes.set_xlabel(name)
+        handles, names = axes.get_legend_handles_labels()
+        options = {"fontsize": 9.5, "loc": "center left", "bbox_to_anchor": (1.01, 0.5), "labelcolor": INK}
+        axes.legend(handles, names, markerscale=2.5, **options)
+        sns.despine(figure)
+    return figure
+
+
+def compared_plot(
+    panels: Mapping[str, tuple[pd.DataFrame, pd.Series | None]], *, xlabel: str, paper: str = "paper"
+) -> Figure:
+    """Draw our numbers with their intervals, and the paper's dashed beside them, one panel a quantity.
+
+    Parameters
+    ----------
+    panels
+        Label of the vertical axis to ours (columns value, low, high, indexed by x; NaN bounds are not drawn) and the
+        paper's (indexed by x), or None where the paper has none.
+    paper
+        Name of the paper's line in the legend.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    look = METHODS["radialformer"]
+    with style():
+        figure, row = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.4), squeeze=False)
+        for axes, (ylabel, (ours, printed)) in zip(row[0], panels.items(), strict=True):
+            x = ours.index.to_numpy(dtype=float)
+            axes.plot(x, ours["value"], look.dash, marker=look.marker, color=look.colour, lw=1.8, ms=5, label="ours")
+            bounds = ours[["low", "high"]].to_numpy(dtype=float).T
+            axes.fill_between(x, *bounds, color=look.colour, alpha=0.16, lw=0)
+            if printed is not None:
+                axes.plot(printed.index, printed, "--", marker="x", color=INK, lw=1.4, ms=5, label=paper)
+            _finish(axes, xlabel, ylabel, False)
+        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=INK)
+        sns.despine(figure)
+        figure.tight_layout()
+    return figure
+
+
+def heat_map(matrix: pd.DataFrame, *, colourbar: str, annotated: bool = False) -> Figure:
+    """Draw a labelled matrix (rows, columns in the order given) as a heat map; `annotated` writes shares on it."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 
     with style():
         size = 0.32 * len(matrix) + 2.2
         figure, axes = plt.subplots(figsize=(size + 1, size))
-        sns.heatmap(matrix, ax=axes, cmap="viridis", square=True, cbar_kws={"label": colourbar, "shrink": 0.7})
+        options = {"annot": True, "fmt": ".0%", "vmin": 0, "vmax": 1} if annotated else {}
+        bar = {"label": colourbar, "shrink": 0.7}
+        sns.heatmap(matrix, ax=axes, cmap="viridis", square=True, cbar_kws=bar, **options)
+    return figure
+
+
+def heat_panels(
+    panels: Mapping[str, pd.DataFrame], words: Mapping[str, pd.DataFrame], *, xlabel: str, colourbar: str
+) -> Figure:
+    """Draw one heat map a panel, side by side on one colour scale from 0 to 1, with words on every cell.
+
+    Parameters
+    ----------
+    panels, words
+        Name of a panel, written above it, to its matrix and to what stands on its cells; rows and columns alike.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    per_row = min(3, len(panels))
+    n_rows = -(-len(panels) // per_row)
+    first = next(iter(panels.values()))
+    size = (1.15 * first.shape[1] * per_row + 2.4, (0.55 * len(first) + 0.9) * n_rows)
+    with style():
+        figure, grid = plt.subplots(n_rows, per_row, figsize=size, sharex=True, sharey=True, squeeze=False)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (name, matrix) in zip(grid.flat, panels.items(), strict=False):
+            options = {"annot": words[name], "fmt": "", "annot_kws": {"fontsize": 8}, "linewidths": 1.5}
+            sns.heatmap(matrix, ax=axes, cmap="viridis", vmin=0, vmax=1, cbar=False, **options)
+            axes.set(xlabel=xlabel, ylabel="")
+            axes.annotate(name, (0, 1.04), xycoords="axes fraction", color=INK)
+        figure.tight_layout()
+        drawn = grid.flat[0].collections[0]
+        figure.colorbar(drawn, ax=grid, label=colourbar, shrink=0.8).outline.set_visible(False)
     return figure
 
 

@@ -23,7 +23,8 @@ Verdicts and the rules that give them
 Before these rules, in this order: a claim (or an artefact) that is planned is `planned`; without a run it is
 `not-run`; a result on made or simulated data gives `qualitative`, with the direction in the reason; a run on another
 dataset than the claim's gives `data-unavailable`; a claim that needs the complete dataset, read from a run that had
-only part of it, gives `data-unavailable` with the absent parts named and our number shown all the same.
+only part of it, gives `data-unavailable` with the absent parts named and our number shown all the same; a claim about
+one part (``part``, a source dataset) that is absent and so was not recorded gives `data-unavailable`, too.
 
 A result that a claim reads and a run on the claim's dataset did not record is an error, never a verdict; a run on
 other data need not record it, and the claim is `data-unavailable` there.
@@ -187,10 +188,11 @@ class CellReference(_Strict):
 
 
 class ClaimNeeds(_Strict):
-    """The dataset a claim speaks of, and whether only the whole of it will do."""
+    """The dataset a claim speaks of, whether only the whole of it will do, and the one part of it that is meant."""
 
     dataset: str
     complete: bool = False
+    part: str | None = None
 
 
 class Claim(_Strict):
@@ -643,6 +645,9 @@ def _verdict(ledger: Ledger, entry: Entry, claim: Claim, records: dict | None) -
     elif _on_other_data(ledger, claim, records):
         found = ", ".join(sorted({str(record.get("dataset")) for record in _of_same_page(ledger, claim, records)}))
         outcome = {"verdict": "data-unavailable", "reason": f"needs {claim.needs.dataset}; the run was on {found}"}
+    elif _part_absent(ledger, claim, records):
+        reason = f"needs {claim.needs.part} of {claim.needs.dataset}, which is absent"
+        outcome = {"verdict": "data-unavailable", "reason": reason}
     else:
         reading = _read(ledger, claim, records)
         verdict, reason = _judge(claim, published, reading)
@@ -674,6 +679,19 @@ def _on_other_data(ledger: Ledger, claim: Claim, records: dict) -> bool:
     """Whether a run recorded nothing a claim reads because nothing in it was computed on the claim's dataset."""
     here = any(record.get("dataset") == claim.needs.dataset for record in _of_same_page(ledger, claim, records))
     return not here and not any(key in records for key in _keys(claim))
+
+
+def _part_absent(ledger: Ledger, claim: Claim, records: dict) -> bool:
+    """Whether a run recorded nothing a claim reads because it lacked the part of the dataset the claim is about."""
+    if claim.needs.part is None or any(key in records for key in _keys(claim)):
+        return False
+    absent = {
+        part
+        for record in _of_same_page(ledger, claim, records)
+        if record.get("dataset") == claim.needs.dataset
+        for part in record.get("absent") or ()
+    }
+    return claim.needs.part in absent
 
 
 def _needs(claim: Claim) -> str:
@@ -807,7 +825,7 @@ def _judge(claim: Claim, published: float | None, reading: _Reading) -> tuple[st
         return "qualitative", f"on {reading.origin} data ({reading.dataset}): {found}; {reason}"
     if elsewhere:
         return "data-unavailable", f"needs {claim.needs.dataset}; the run used {reading.dataset}"
-    if reading.complete:
+    if reading.complete or (claim.needs.part and not claim.needs.complete):
         return verdict, reason
     missing = f"absent: {', '.join(reading.absent) or 'parts the loader did not name'}"
     if claim.needs.complete:

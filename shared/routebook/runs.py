@@ -72,7 +72,8 @@ class Chapter:
             if isinstance(value, type)
             and issubclass(value, ChapterParams)
             and value is not ChapterParams
-            and self.name == value.CHAPTER
+            # A base that several pages share is no chapter.
+            and self.name == getattr(value, "CHAPTER", None)
         ]
         if len(found) != 1:
             raise UserError(f"{place} must define one ChapterParams with CHAPTER = {self.name!r}; found {len(found)}")

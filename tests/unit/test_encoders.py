@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -152,6 +153,30 @@ def test_max_seq_length_cuts_and_is_cached_apart(tiny_bert):
     whole = encoders.embed(["what is the cost"], tiny_bert)
     np.testing.assert_array_equal(encoders.embed(["what is the cost"], short), encoders.embed(["what is"], tiny_bert))
     assert (encoders.embed(["what is the cost"], short) != whole).any()
+
+
+def test_truncation_side_keeps_the_other_end_and_is_cached_apart(tiny_bert):
+    text = "what is the cost of a model"
+    left = encoders.encoder(tiny_bert, max_seq_length=2, truncation_side="left")
+    right = encoders.encoder(tiny_bert, max_seq_length=2, truncation_side="right")
+    np.testing.assert_array_equal(encoders.embed([text], left), encoders.embed(["a model"], tiny_bert))
+    np.testing.assert_array_equal(encoders.embed([text], right), encoders.embed(["what is"], tiny_bert))
+    np.testing.assert_array_equal(encoders.embed([text], left), encoders.embed(["a model"], tiny_bert))
+    assert len({e.fingerprint for e in (left, right, encoders.encoder(tiny_bert, max_seq_length=2))}) == 3
+
+
+def test_a_chosen_side_leaves_the_keys_of_all_other_vectors_as_they_were(tiny_bert):
+    """Vectors cached before the side could be chosen are still found: the key is built from these four parts."""
+    weights = encoders.folder_hash(Path(tiny_bert))
+    for length in (None, 2):
+        parts = {"model": weights, "max_seq_length": length, "normalised": "by the model", "rules": "1"}
+        old = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        assert encoders.encoder(tiny_bert, max_seq_length=length).fingerprint == old
+
+
+def test_a_length_beyond_the_models_positions_is_refused(tiny_bert):
+    with pytest.raises(UserError, match="32 positions, so max_seq_length = 33"):
+        encoders.embed(["what"], encoders.encoder(tiny_bert, max_seq_length=33), cache=False)
 
 
 def test_one_by_one_a_vector_does_not_depend_on_its_company(tiny_bert, monkeypatch):
@@ -499,6 +524,11 @@ def test_bad_prompts(prompts, kw, message):
 def test_bad_max_seq_length():
     with pytest.raises(UserError, match="max_seq_length is 0"):
         encoders.encoder("minilm", max_seq_length=0)
+
+
+def test_bad_truncation_side():
+    with pytest.raises(UserError, match="truncation_side is 'middle'"):
+        encoders.encoder("minilm", truncation_side="middle")
 
 
 def test_minilm_is_found_without_importing_its_package():

@@ -459,10 +459,17 @@ def test_the_scorecard_counts_every_claim_and_lists_every_artefact():
                 assert f'id="claim-{claim.id}"' in page
         assert sum(L.counts(evaluate(ledger, None)).values()) == len(ledger.claims)
     rows = _rows(L.scoreboard(ledgers, {}))
-    assert rows.pop("") == [ledger.title.partition(":")[0] for ledger in ledgers]
-    claims = int(rows["claims, in all"][0])
-    assert claims == sum(int(cells[0]) for name, cells in rows.items() if name in L.VERDICTS) == len(ledgers[0].claims)
-    assert int(rows["tables, figures and formal results"][0]) == len(ledgers[0].entries)
+    assert rows.pop("") == [ledger.title.partition(":")[0] for ledger in ledgers] + ["all papers"]
+    for column, ledger in enumerate(ledgers):
+        counted = sum(int(cells[column]) for name, cells in rows.items() if name in L.VERDICTS)
+        assert int(rows["claims, in all"][column]) == counted == len(ledger.claims)
+        assert int(rows["tables, figures and formal results"][column]) == len(ledger.entries)
+
+
+def test_no_two_papers_share_a_claims_id():
+    # The scorecard gives each claim an anchor of that name.
+    ids = [claim.id for ledger in L.discover(ROOT) for _, claim in ledger.claims]
+    assert len(ids) == len(set(ids))
 
 
 def _rows(table):
@@ -678,3 +685,23 @@ def test_a_run_on_other_data_need_not_record_what_a_claim_reads(tmp_path):
     assert "simulated" in verdict.reason
     with pytest.raises(LedgerError, match="did not record"):
         evaluate(found, [{**record(), "id": "something/else"}])
+
+
+def test_a_claim_about_a_part_that_is_absent_needs_no_record(tmp_path):
+    part = {"dataset": "pool", "part": "mmlu"}
+    path = write(tmp_path, [claim(), claim(id="b", reads="area/b", needs=part)])
+    without = record(value=0.71, complete=False, absent=["mmlu", "gsm8k"])
+    verdicts = {v.claim: v for v in evaluate(load(path), [without])}
+    assert (verdicts["b"].verdict, verdicts["b"].ours) == ("data-unavailable", None)
+    assert verdicts["b"].reason == "needs mmlu of pool, which is absent"
+    # With the part there, the claim is judged whatever else is absent, and a number that was not recorded is an error.
+    other = {"complete": False, "absent": ["gsm8k"]}
+    found = evaluate(load(path), [record(value=0.71, **other), record("area/b", 0.71, **other)])
+    assert [v.verdict for v in found] == ["reproduced", "reproduced"]
+    assert "absent" not in found[1].reason
+    with pytest.raises(LedgerError, match="did not record"):
+        evaluate(load(path), [record(value=0.71, **other)])
+    # A claim that needs all of the dataset, too, shows its number only.
+    path = write(tmp_path, [claim(id="b", reads="area/b", needs={**part, "complete": True})])
+    (verdict,) = evaluate(load(path), [record("area/b", 0.71, **other)])
+    assert (verdict.verdict, verdict.ours) == ("data-unavailable", 0.71)

@@ -1,0 +1,1 @@
+"""RadialRouter (anonymous ACL submission): a radial Transformer that scores every LLM for a prompt."""
