@@ -83,14 +83,17 @@ def test_uniroute_evaluates_every_claim(uniroute, root):
 
 @pytest.fixture(scope="session")
 def small_pages(root, tmp_path_factory):
-    """UniRoute's further pages on the pool that ships with the book, as readers without data get them, but smaller."""
+    """Chapters and pages on the pool that ships with the book, as readers without data get them, but smaller."""
     sizes = {
         "uniroute-pools": ["n_trials=2", "size_trials=2", "sample_sizes=50,100", "max_prompts=800", "n_validation=150"],
         "uniroute-settings": ["n_trials=2", "max_prompts=800", "cluster_grid=5,10", "hidden_grid=50"],
+        "radialrouter": ["n_seeds=2", "max_prompts=600", "steps=20"],
+        "radialrouter-ablations": ["n_seeds=2", "max_prompts=600", "steps=10"],
     }
     folder = tmp_path_factory.mktemp("pages")
     for page, given in sizes.items():
-        words = [part for setting in ["pools=tinypool", *given] for part in ("-p", setting)]
+        data = "pools=tinypool" if page.startswith("uniroute") else "dataset=tinypool"
+        words = [part for setting in [data, *given] for part in ("-p", setting)]
         command = [sys.executable, "-m", "routebook", "run", page, "--out", str(folder / page), *words]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -98,15 +101,16 @@ def small_pages(root, tmp_path_factory):
 
 
 @pytest.mark.parametrize("source", ["built_runs", "small_pages"])
-@pytest.mark.parametrize("page", ["uniroute-pools", "uniroute-settings"])
-def test_a_further_page_evaluates_every_claim_of_its_own(request, root, source, page):
+@pytest.mark.parametrize("page", ["uniroute-pools", "uniroute-settings", "radialrouter", "radialrouter-ablations"])
+def test_a_page_evaluates_every_claim_of_its_own(request, root, source, page):
     folder = request.getfixturevalue(source)[page]
     results = record.read_results(folder / "results.json")
-    found = ledger.load(root / "replications/uniroute/ledger.yaml")
-    name = page.removeprefix("uniroute-")
-    assert all(r["id"].startswith(f"{name}/") for r in results)
+    paper, _, name = page.partition("-")
+    found = ledger.load(root / f"replications/{paper}/ledger.yaml")
+    assert all(r["id"].startswith(f"{name}/") for r in results if name)
     verdicts = ledger.of_pages(found, results)
-    assert len(verdicts) == sum(found.page(str(claim.reads)) == name for _, claim in found.claims)
+    firsts = [claim.reads if isinstance(claim.reads, str) else claim.reads[0] for _, claim in found.claims]
+    assert len(verdicts) == sum((found.page(first) or "") == name for first in firsts)
     assert all(v.verdict != "not-run" for v in verdicts)
     if json.loads((folder / "run.json").read_text())["origin"] != "real":
         assert not any(v.verdict in ("reproduced", "partly", "not-reproduced") for v in verdicts)
@@ -132,6 +136,23 @@ def test_routers_lie_between_chance_and_the_oracle_on_every_pool(request, source
             results[f"settings/adding/slope/{way}/{quantity}"]["value"] for way in ("uniroute", "static")
         )
         assert added < retrained, "adding an LLM is to cost less than retraining as things grow"
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_radialrouter_lies_below_the_oracle_and_pays_what_the_pool_costs(request, source):
+    results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["radialrouter"])}
+    for scenario in ("performance-first", "balance", "cost-first"):
+        scores = {
+            key.rpartition("/")[2]: value
+            for key, value in results.items()
+            if key.startswith(f"table-1/{scenario}/score/")
+        }
+        assert scores["oracle"] == max(scores.values())
+        difference = results[f"table-1/{scenario}/score-difference/radial-router/random"]
+        assert difference == pytest.approx(scores["radial-router"] - scores["random"], abs=1e-9)
+        share = results[f"table-1/{scenario}/share-of-oracle"]
+        assert 0 < share < 100
+    assert results["table-1/cost-first/cost/oracle"] <= results["table-1/performance-first/cost/oracle"]
 
 
 def _results(folder):

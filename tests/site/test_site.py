@@ -49,7 +49,8 @@ def browser():
 @pytest.fixture(scope="module")
 def pages(root):
     toc = yaml.safe_load((root / "_toc.yml").read_text())
-    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    return [toc["root"], *(page["file"] for c in chapters for page in (c, *c.get("sections", ())))]
 
 
 @pytest.fixture(scope="module")
