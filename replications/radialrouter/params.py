@@ -6,25 +6,19 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from routebook.parameters import ChapterParams, parameter
+from routebook.parameters import EmbeddedParams, parameter
 
 # The trade-offs of Table 9 and Figure 4; those of Table 1's three scenarios are among them.
 PAPER_ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1)
 
 
-class _RadialParams(ChapterParams):
+class _RadialParams(EmbeddedParams):
     """What both pages share: the data, the router and its training. The paper's values are those of Section 4.4."""
 
     DATASETS: ClassVar[tuple[str, ...]] = ("routerbench", "routerdc", "tinypool", "simulated")
 
     dataset: Literal["auto", "routerbench", "routerdc", "tinypool", "simulated"] = parameter(
         "auto", "benchmark to route on; auto takes the best one present"
-    )
-    prompt_view: Literal["question", "full", "first-1400-chars"] = parameter(
-        "question", "what the encoder reads of a RouterBench prompt"
-    )
-    encoder: str = parameter(
-        "auto", "prompt encoder: auto, minilm, or any sentence-transformers or transformers id or folder", min_length=1
     )
     max_prompts: int = parameter(
         3200, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000

@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from routebook.parameters import ChapterParams, parameter
+from routebook.parameters import EmbeddedParams, parameter
 
 
-class UniRouteParams(ChapterParams):
+class UniRouteParams(EmbeddedParams):
     """What a rerun of the UniRoute chapter may change; the paper's values are those of Section 6 and Appendices F-G."""
 
     CHAPTER: ClassVar[str] = "uniroute"
@@ -17,12 +17,6 @@ class UniRouteParams(ChapterParams):
 
     dataset: Literal["auto", "routerbench", "tinypool", "simulated"] = parameter(
         "auto", "benchmark to route on; auto takes the best one present"
-    )
-    prompt_view: Literal["question", "full", "first-1400-chars"] = parameter(
-        "question", "what the encoder reads of a RouterBench prompt"
-    )
-    encoder: str = parameter(
-        "auto", "prompt encoder: auto, minilm, or any sentence-transformers or transformers id or folder", min_length=1
     )
     max_prompts: int = parameter(
         3000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
@@ -109,7 +103,7 @@ Pool = Literal[
 ]
 
 
-class PoolsParams(ChapterParams):
+class PoolsParams(EmbeddedParams):
     """What a rerun of the page on other pools may change; the paper's values are those of Section 6 and G.2."""
 
     CHAPTER: ClassVar[str] = "uniroute-pools"
@@ -117,12 +111,6 @@ class PoolsParams(ChapterParams):
     DATASETS: ClassVar[tuple[str, ...]] = get_args(Pool)
 
     pools: list[Pool] | None = parameter(None, "pools to route on; null: every real one that is present", min_length=1)
-    prompt_view: Literal["question", "full", "first-1400-chars"] = parameter(
-        "question", "what the encoder reads of a RouterBench prompt"
-    )
-    encoder: str = parameter(
-        "auto", "prompt encoder: auto, minilm, or any sentence-transformers or transformers id or folder", min_length=1
-    )
     max_prompts: int = parameter(
         3000, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
     )
@@ -172,7 +160,7 @@ SettingsPool = Literal[
 ]
 
 
-class SettingsParams(ChapterParams):
+class SettingsParams(EmbeddedParams):
     """What a rerun of the page on other settings may change; the paper's values are those of Appendices G.4 and G.5."""
 
     CHAPTER: ClassVar[str] = "uniroute-settings"
@@ -183,12 +171,6 @@ class SettingsParams(ChapterParams):
         None,
         "pools to route on; alpaca-eval is only learned from, in Figure 7; null: every real one that is present",
         min_length=1,
-    )
-    prompt_view: Literal["question", "full", "first-1400-chars"] = parameter(
-        "question", "what the encoder reads of a RouterBench prompt"
-    )
-    encoder: str = parameter(
-        "auto", "prompt encoder: auto, minilm, or any sentence-transformers or transformers id or folder", min_length=1
     )
     max_prompts: int = parameter(
         3000, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000

@@ -148,6 +148,17 @@ class ChapterParams(BaseModel):
         return "; ".join(lines) + f" (routebook params {cls.CHAPTER} lists all parameters)"
 
 
+class EmbeddedParams(ChapterParams):
+    """Base of the parameters of chapters that embed prompts: what the encoder reads, and which encoder."""
+
+    prompt_view: Literal["question", "full", "first-1400-chars"] = parameter(
+        "question", "what the encoder reads of a RouterBench prompt"
+    )
+    encoder: str = parameter(
+        "auto", "prompt encoder: auto, minilm, or any sentence-transformers or transformers id or folder", min_length=1
+    )
+
+
 def expected(field: FieldInfo) -> str:
     """Say in words which values a parameter takes."""
     return _type_words(field.annotation, field.metadata)
