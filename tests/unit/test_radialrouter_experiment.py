@@ -80,7 +80,7 @@ def test_quick_values_are_the_recommended_ones_and_paper_values_the_papers():
         ({"n_groups": 300, "max_prompts": 200}, "lower n_groups or raise max_prompts"),
         ({"heads": 3, "head_width": 30}, "does not divide width = 64; use width = 90"),
         ({"loss": "k"}, "loss: found 'k'"),
-        ({"contrst": 1.0}, "did you mean"),
+        ({"contrastt": 1.0}, "did you mean"),
         ({"view_lengths": [1000]}, "view_lengths: found"),
     ],
 )

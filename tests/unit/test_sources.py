@@ -81,8 +81,8 @@ def test_the_uniroute_digest_changes_with_parameters_and_data_and_knows_its_modu
     assert "routebook.cli" not in modules
     assert "routebook.site" not in modules
     quick = chapter.params.build({})
-    digest = runs.digest_of(chapter, quick, "simulated", "a")
-    assert digest == runs.digest_of(chapter, chapter.params.build({}), "simulated", "a")
-    assert digest != runs.digest_of(chapter, chapter.params.build({"n_trials": 4}), "simulated", "a")
-    assert digest != runs.digest_of(chapter, quick, "simulated", "b")
-    assert digest != runs.digest_of(chapter, quick, "routerbench", "a")
+    digest = runs.digest_of(chapter, quick, ["simulated"], "a")
+    assert digest == runs.digest_of(chapter, chapter.params.build({}), ["simulated"], "a")
+    assert digest != runs.digest_of(chapter, chapter.params.build({"n_trials": 4}), ["simulated"], "a")
+    assert digest != runs.digest_of(chapter, quick, ["simulated"], "b")
+    assert digest != runs.digest_of(chapter, quick, ["routerbench"], "a")
