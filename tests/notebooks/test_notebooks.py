@@ -139,7 +139,7 @@ def test_routers_lie_between_chance_and_the_oracle_on_every_pool(request, source
 
 
 @pytest.mark.parametrize("source", ["built_runs", "small_pages"])
-def test_radialrouter_lies_below_the_oracle_and_pays_what_the_pool_costs(request, source):
+def test_radialrouter_lies_below_the_oracle_in_every_scenario(request, source):
     results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["radialrouter"])}
     for scenario in ("performance-first", "balance", "cost-first"):
         scores = {
@@ -152,7 +152,8 @@ def test_radialrouter_lies_below_the_oracle_and_pays_what_the_pool_costs(request
         assert difference == pytest.approx(scores["radial-router"] - scores["random"], abs=1e-9)
         share = results[f"table-1/{scenario}/share-of-oracle"]
         assert 0 < share < 100
-    assert results["table-1/cost-first/cost/oracle"] <= results["table-1/performance-first/cost/oracle"]
+    first, last = (results[f"table-1/{s}/performance/oracle"] for s in ("performance-first", "cost-first"))
+    assert first >= last, "where cost counts for nothing, the oracle gives up no performance for it"
 
 
 def _results(folder):
