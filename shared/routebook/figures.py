@@ -298,7 +298,9 @@ def heat_map(matrix: pd.DataFrame, *, colourbar: str, annotated: bool = False) -
 def heat_panels(
     panels: Mapping[str, pd.DataFrame], words: Mapping[str, pd.DataFrame], *, xlabel: str, colourbar: str
 ) -> Figure:
-    """Draw one heat map a panel, side by side on one colour scale from 0 to 1, with words on every cell.
+    """Draw one heat map a panel, on one colour scale from 0 to 1, with words on every cell.
+
+    Up to four panels stand one below another, so that the words stay legible on a page; more stand in two columns.
 
     Parameters
     ----------
@@ -308,7 +310,7 @@ def heat_panels(
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    per_row = min(3, len(panels))
+    per_row = 1 if len(panels) <= 4 else 2
     n_rows = -(-len(panels) // per_row)
     first = next(iter(panels.values()))
     size = (1.15 * first.shape[1] * per_row + 2.4, (0.55 * len(first) + 0.9) * n_rows)
@@ -317,9 +319,10 @@ def heat_panels(
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         for axes, (name, matrix) in zip(grid.flat, panels.items(), strict=False):
-            options = {"annot": words[name], "fmt": "", "annot_kws": {"fontsize": 8}, "linewidths": 1.5}
+            options = {"annot": words[name], "fmt": "", "annot_kws": {"fontsize": 9.5}, "linewidths": 1.5}
             sns.heatmap(matrix, ax=axes, cmap="viridis", vmin=0, vmax=1, cbar=False, **options)
             axes.set(xlabel=xlabel, ylabel="")
+            axes.label_outer()
             axes.annotate(name, (0, 1.04), xycoords="axes fraction", color=INK)
         figure.tight_layout()
         drawn = grid.flat[0].collections[0]
