@@ -589,8 +589,8 @@ def evaluate(ledger: Ledger, results: Results | None) -> list[Verdict]:
         When a claim that is not planned reads a result the run did not record, a planned one reads one it did, a
         record has no value, no provenance or a unit that does not convert, or a check cannot be found or run.
     """
-    records = None if results is None else _by_id(ledger, results)
-    return [_verdict(ledger, entry, claim, records) for entry, claim in ledger.claims]
+    pages = _by_page(ledger, results or ())
+    return [_verdict(ledger, entry, claim, pages.get(_page(ledger, claim))) for entry, claim in ledger.claims]
 
 
 def of_pages(ledger: Ledger, results: Results) -> list[Verdict]:
@@ -598,9 +598,21 @@ def of_pages(ledger: Ledger, results: Results) -> list[Verdict]:
 
     Checks on the paper's own numbers belong to the chapter's first page. For the rest see `evaluate`.
     """
-    pages = {ledger.page(key) for key in _by_id(ledger, results)}
-    theirs = {claim.id for _, claim in ledger.claims if ledger.page(_keys(claim)[0]) in pages}
-    return [verdict for verdict in evaluate(ledger, results) if verdict.claim in theirs]
+    pages = _by_page(ledger, results)
+    claims = [(entry, claim, _page(ledger, claim)) for entry, claim in ledger.claims]
+    return [_verdict(ledger, entry, claim, pages[page]) for entry, claim, page in claims if page in pages]
+
+
+def _by_page(ledger: Ledger, results: Results) -> dict[str | None, dict[str, Mapping[str, Any]]]:
+    """Return the records of each page that has been run, by id."""
+    pages: dict[str | None, dict[str, Mapping[str, Any]]] = {}
+    for key, record in _by_id(ledger, results).items():
+        pages.setdefault(ledger.page(key), {})[key] = record
+    return pages
+
+
+def _page(ledger: Ledger, claim: Claim) -> str | None:
+    return ledger.page(_keys(claim)[0])
 
 
 def _by_id(ledger: Ledger, results: Results) -> dict[str, Mapping[str, Any]]:
@@ -618,6 +630,7 @@ def _by_id(ledger: Ledger, results: Results) -> dict[str, Mapping[str, Any]]:
 
 
 def _verdict(ledger: Ledger, entry: Entry, claim: Claim, records: dict | None) -> Verdict:
+    """Judge a claim by the records of the page that it reads, None where that page has not been run."""
     published, digits = _published(ledger, entry, claim)
     fixed = {
         "paper": ledger.paper,
@@ -640,12 +653,13 @@ def _verdict(ledger: Ledger, entry: Entry, claim: Claim, records: dict | None) -
     elif entry.planned(claim):
         _refuse_recorded(ledger, claim, records)
         outcome = {"verdict": "planned", "reason": entry.reason if entry.status == "planned" else _needs(claim)}
-    elif (chapter := _not_run(ledger, claim, records)) is not None:
+    elif records is None:
+        chapter = "-".join(filter(None, (ledger.paper, _page(ledger, claim))))
         outcome = {"verdict": "not-run", "reason": f"the chapter has not been run; type `routebook run {chapter}`"}
-    elif _on_other_data(ledger, claim, records):
-        found = ", ".join(sorted({str(record.get("dataset")) for record in _of_same_page(ledger, claim, records)}))
+    elif _on_other_data(claim, records):
+        found = ", ".join(sorted({str(record.get("dataset")) for record in records.values()}))
         outcome = {"verdict": "data-unavailable", "reason": f"needs {claim.needs.dataset}; the run was on {found}"}
-    elif _part_absent(ledger, claim, records):
+    elif _part_absent(claim, records):
         reason = f"needs {claim.needs.part} of {claim.needs.dataset}, which is absent"
         outcome = {"verdict": "data-unavailable", "reason": reason}
     else:
@@ -659,35 +673,23 @@ def _verdict(ledger: Ledger, entry: Entry, claim: Claim, records: dict | None) -
     return Verdict(**(fixed | outcome))
 
 
-def _not_run(ledger: Ledger, claim: Claim, records: dict | None) -> str | None:
-    """Return the name of the chapter or page that would record what a claim reads, if it has not been run."""
-    page = ledger.page(_keys(claim)[0])
-    ran = {ledger.page(key) for key in records or ()}
-    return None if page in ran else "-".join(filter(None, (ledger.paper, page)))
-
-
 def _keys(claim: Claim) -> tuple[str, ...]:
     return (claim.reads,) if isinstance(claim.reads, str) else claim.reads
 
 
-def _of_same_page(ledger: Ledger, claim: Claim, records: dict) -> list[Mapping[str, Any]]:
-    page = ledger.page(_keys(claim)[0])
-    return [record for key, record in records.items() if ledger.page(key) == page]
-
-
-def _on_other_data(ledger: Ledger, claim: Claim, records: dict) -> bool:
+def _on_other_data(claim: Claim, records: dict) -> bool:
     """Whether a run recorded nothing a claim reads because nothing in it was computed on the claim's dataset."""
-    here = any(record.get("dataset") == claim.needs.dataset for record in _of_same_page(ledger, claim, records))
+    here = any(record.get("dataset") == claim.needs.dataset for record in records.values())
     return not here and not any(key in records for key in _keys(claim))
 
 
-def _part_absent(ledger: Ledger, claim: Claim, records: dict) -> bool:
+def _part_absent(claim: Claim, records: dict) -> bool:
     """Whether a run recorded nothing a claim reads because it lacked the part of the dataset the claim is about."""
     if claim.needs.part is None or any(key in records for key in _keys(claim)):
         return False
     absent = {
         part
-        for record in _of_same_page(ledger, claim, records)
+        for record in records.values()
         if record.get("dataset") == claim.needs.dataset
         for part in record.get("absent") or ()
     }
