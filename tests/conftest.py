@@ -33,3 +33,19 @@ def built(root) -> Path:
     done = subprocess.run([sys.executable, "-m", "routebook", "build"], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "_build" / "html"
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Every text that is really encoded, in order."""
+    from routebook import encoders
+
+    texts = []
+    plain = encoders.Encoder.encode
+
+    def spy(self, prompts, **kw):
+        texts.extend(prompts)
+        return plain(self, prompts, **kw)
+
+    monkeypatch.setattr(encoders.Encoder, "encode", spy)
+    return texts

@@ -88,8 +88,7 @@ def load_pool(params: _RadialParams, prompt_view: str | None = None, *, whole: b
     options = {"prompt_view": prompt_view or params.prompt_view} if name == "routerbench" else {}
     benchmark = load(name, **options).priced()
     if not whole:
-        rows = np.random.default_rng(params.seed).permutation(len(benchmark))
-        benchmark = benchmark.subset(np.sort(rows[: params.max_prompts]))
+        benchmark = benchmark.sample(params.max_prompts, params.seed)
     benchmark = benchmark.complete()
     return baselines.with_eq7_cost(_paper_sources(benchmark) if name == "routerbench" else benchmark)
 

@@ -64,9 +64,7 @@ def load_pool(name: str, params: PoolsParams) -> Pool:
         As `routebook.load` and `routebook.encoders.embed_benchmark` do.
     """
     options = {"prompt_view": params.prompt_view} if name == "routerbench" else {}
-    benchmark = load(name, **options).priced()
-    rows = np.random.default_rng(params.seed).permutation(len(benchmark))
-    benchmark = benchmark.subset(np.sort(rows[: params.max_prompts]))
+    benchmark = load(name, **options).priced().sample(params.max_prompts, params.seed)
     return Pool(benchmark, encoders.embed_benchmark(benchmark, params.encoder), trial_params(benchmark, params))
 
 

@@ -86,8 +86,7 @@ def load_pools(names: Sequence[str], params: SettingsParams) -> dict[str, Routin
     pools = {}
     for name in names:
         benchmark = load(name, **({"prompt_view": params.prompt_view} if name == "routerbench" else {}))
-        rows = np.random.default_rng(params.seed).permutation(len(benchmark))
-        pools[name] = benchmark.subset(np.sort(rows[: params.max_prompts]))
+        pools[name] = benchmark.sample(params.max_prompts, params.seed)
     return pools
 
 

@@ -200,6 +200,11 @@ class RoutingBenchmark:
             embeddings=None if self.embeddings is None else self.embeddings[rows],
         )
 
+    def sample(self, most: int, seed: int) -> RoutingBenchmark:
+        """Return at most so many prompts, drawn at random without replacement and left in their order."""
+        rows = np.random.default_rng(seed).permutation(len(self))
+        return self.subset(np.sort(rows[:most]))
+
     def complete(self) -> RoutingBenchmark:
         """Return only the prompts on which every model was observed."""
         return self.subset(self.complete_rows)

@@ -256,3 +256,15 @@ def test_a_split_that_cannot_be_made_is_refused():
         make().random_split({"train": 3, "test": 2}, np.random.default_rng(0))
     with pytest.raises(UserError, match="only one part"):
         make().random_split({"train": -1, "test": -1}, np.random.default_rng(0))
+
+
+def test_a_sample_keeps_prompts_once_and_in_their_order():
+    whole = make(n=50)
+    part = whole.sample(20, seed=3)
+    places = [whole.prompts.index(prompt) for prompt in part.prompts]
+    assert len(part) == len(set(places)) == 20
+    assert places == sorted(places)
+    np.testing.assert_array_equal(part.quality, whole.quality[places])
+    assert part.prompts == whole.sample(20, seed=3).prompts
+    assert part.prompts != whole.sample(20, seed=4).prompts
+    assert whole.sample(99, seed=3).prompts == whole.prompts

@@ -100,20 +100,6 @@ def tiny_llama(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture
-def encoded(monkeypatch):
-    """Every text that is really encoded, in order."""
-    texts = []
-    plain = encoders.Encoder.encode
-
-    def spy(self, prompts, **kw):
-        texts.extend(prompts)
-        return plain(self, prompts, **kw)
-
-    monkeypatch.setattr(encoders.Encoder, "encode", spy)
-    return texts
-
-
 def mean_of_hidden_states(folder, text):
     import torch
     from transformers import AutoModel, AutoTokenizer

@@ -48,20 +48,6 @@ def tiny(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture
-def encoded(monkeypatch):
-    """Every text that is really encoded, in order."""
-    texts = []
-    plain = encoders.Encoder.encode
-
-    def spy(self, prompts, **kw):
-        texts.extend(prompts)
-        return plain(self, prompts, **kw)
-
-    monkeypatch.setattr(encoders.Encoder, "encode", spy)
-    return texts
-
-
 def bench(prompts, tasks, **kw):
     ones = np.ones((len(prompts), 2))
     return RoutingBenchmark("toy", prompts, np.array(tasks), ["a", "b"], ones, ones, "USD per prompt", **kw)
