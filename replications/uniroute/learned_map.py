@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -11,12 +10,12 @@ from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError
 from routebook.routers import (
     KMeans,
+    Lesson,
     TrainedRouter,
     Validation,
     check_count,
     dense,
-    observed_mean_loss,
-    seen_cells,
+    fit_together,
     with_columns,
 )
 from routebook.threads import one_torch_thread
@@ -121,6 +120,10 @@ class LearnedMap(TrainedRouter):
             As in `BaseRouter.fit`; when a label lies outside [0, 1], where the log loss has no meaning; and when a
             training LLM is missing from `validation` or has no price there.
         """
+        fit_together([self], [(benchmark, embeddings)], None if validation is None else [validation])
+        return self
+
+    def _lesson(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Lesson:
         import torch
 
         embeddings = self._check_fit(benchmark, embeddings)
@@ -130,16 +133,23 @@ class LearnedMap(TrainedRouter):
         self.models_ = list(benchmark.models)
         generator = torch.Generator().manual_seed(self.seed)
         self.network_ = self._network(embeddings.shape[1], generator)
-        self._train(
-            self._batch_loss(benchmark.quality, embeddings),
-            len(embeddings),
-            generator,
-            validation,
-            eps=KERAS_ADAM_EPSILON,
-            smallest_batch=1 if self.architecture == "linear" else 2,
-            label=f"LearnedMap K={self.n_clusters}",
-        )
-        return self
+        errors = 1.0 - np.nan_to_num(benchmark.quality)
+        return Lesson.of(embeddings, errors, benchmark.quality, generator, constants=[self.psi_])
+
+    def _adam_options(self) -> dict[str, Any]:
+        return super()._adam_options() | {
+            "eps": KERAS_ADAM_EPSILON,
+            "smallest_batch": 1 if self.architecture == "linear" else 2,
+            "label": f"LearnedMap K={self.n_clusters}",
+        }
+
+    def _cell_losses(self, output: Any, targets: Any, psi: Any) -> Any:
+        """The log loss of Section 5.2; soft labels weigh both terms."""
+        import torch
+        from torch.nn import functional
+
+        gamma = (torch.softmax(output, dim=-1) @ psi).clamp(KERAS_CLIP, 1 - KERAS_CLIP)
+        return functional.binary_cross_entropy(gamma, targets, reduction="none")
 
     def _check_parameters(self, benchmark: RoutingBenchmark, n_prompts: int) -> None:
         check_count(self, "n_clusters", self.n_clusters, most=n_prompts, of="training prompts")
@@ -190,23 +200,6 @@ class LearnedMap(TrainedRouter):
             *hidden_layer(self.hidden),
             dense(self.hidden, self.n_clusters, generator),
         )
-
-    def _batch_loss(self, quality: np.ndarray, embeddings: np.ndarray) -> Callable[[Any], Any]:
-        import torch
-        from torch.nn import functional
-
-        inputs = torch.tensor(embeddings, dtype=torch.float32)
-        psi = torch.tensor(self.psi_, dtype=torch.float32)
-        seen = seen_cells(quality)
-        errors = torch.tensor(1.0 - np.nan_to_num(quality), dtype=torch.float32)
-
-        def batch_loss(rows: Any) -> Any:
-            gamma = torch.softmax(self.network_(inputs[rows]), dim=1) @ psi
-            gamma = gamma.clamp(KERAS_CLIP, 1 - KERAS_CLIP)
-            # The log loss of Section 5.2; soft labels weigh both terms.
-            return observed_mean_loss(functional.binary_cross_entropy, gamma, errors[rows], seen, rows)
-
-        return batch_loss
 
     def assignment(self, embeddings: np.ndarray) -> np.ndarray:
         """Return Phi(x; theta), the distribution of each prompt over clusters, [N, K] with rows that sum to 1."""

@@ -6,7 +6,7 @@ Section 6 and Appendices F.1, F.2 and G.2; what they leave open is listed in the
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from replications.uniroute.learned_map import LearnedMap
 from replications.uniroute.params import UniRouteParams
-from replications.uniroute.selection import Selection, average, choose, select
+from replications.uniroute.selection import Selection, average, choose
 from routebook import routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import DeferralCurve, deferral_curve
@@ -33,6 +33,8 @@ METHODS = (*DYNAMIC_METHODS, *CLAIRVOYANT_METHODS, "oracle", "dataset-oracle", "
 RANKS = (2, 4, 8, 16)
 # Trials x prompts from which several processes gain more than their start takes.
 WORTH_PROCESSES = 30_000
+# Trials whose networks are trained side by side. More gain little and take their memory at once.
+SIDE_BY_SIDE = 8
 
 
 @dataclass(frozen=True)
@@ -173,23 +175,30 @@ def _run_each(
     n_jobs: int,
     label: str,
 ) -> list[Trial]:
-    """Run trials in this process or, memory-mapping the arrays, in several."""
-    if n_jobs == 1 or len(given) < 2:
-        return [run_trial(*problem, *each, selections) for each in progress(given, label=label, unit="trial")]
-    from joblib import Parallel, delayed
+    """Run trials, several side by side, in this process or, memory-mapping the arrays, in several processes.
 
-    benchmark, *rest = problem
-    # Only arrays are shared between processes; texts would be copied for every trial, and no router reads them.
-    bare = replace(benchmark, prompts=[""] * len(benchmark), responses=None, embeddings=None)
-    pool = Parallel(n_jobs=min(n_jobs, len(given)), return_as="generator")
-    done = pool(delayed(_run_quietly)(bare, *rest, *each, selections) for each in given)
-    return list(progress(done, total=len(given), label=label, unit="trial"))
+    Which trials go together does not depend on the number of processes, so that no number does.
+    """
+    size = min(SIDE_BY_SIDE, max(len(given) // 2, 1))
+    groups = [given[start : start + size] for start in range(0, len(given), size)]
+    if n_jobs == 1 or len(groups) < 2:
+        done = (run_group(*problem, group, selections) for group in groups)
+    else:
+        from joblib import Parallel, delayed
+
+        benchmark, *rest = problem
+        # Only arrays are shared between processes; texts would be copied for every trial, and no router reads them.
+        bare = replace(benchmark, prompts=[""] * len(benchmark), responses=None, embeddings=None)
+        pool = Parallel(n_jobs=min(n_jobs, len(groups)), return_as="generator")
+        done = pool(delayed(_run_quietly)(bare, *rest, group, selections) for group in groups)
+    done = progress(done, total=len(groups), label=label, unit="group of trials")
+    return [trial for group in done for trial in group]
 
 
-def _run_quietly(*arguments: Any) -> Trial:
-    """Run a trial in a worker process, whose progress bars would write over those of its parent."""
+def _run_quietly(*arguments: Any) -> list[Trial]:
+    """Run trials in a worker process, whose progress bars would write over those of its parent."""
     os.environ["ROUTEBOOK_QUIET"] = "1"
-    return run_trial(*arguments)
+    return run_group(*arguments)
 
 
 def run_trial(
@@ -200,31 +209,46 @@ def run_trial(
     split: Split | None = None,
     selections: Mapping[str, Selection] | None = None,
 ) -> Trial:
-    """Run one trial: tune on the seen LLMs, describe the unseen ones by the validation prompts, route the test prompts.
+    """Run one trial by itself: `run_group` with one number and split (by default the one drawn at random)."""
+    split = draw_split(benchmark, params, trial) if split is None else split
+    return run_group(benchmark, embeddings, params, [(trial, split)], selections)[0]
+
+
+def run_group(
+    benchmark: RoutingBenchmark,
+    embeddings: np.ndarray,
+    params: UniRouteParams,
+    given: Sequence[tuple[int, Split]],
+    selections: Mapping[str, Selection] | None = None,
+) -> list[Trial]:
+    """Run trials: tune on the seen LLMs, describe the unseen ones by the validation prompts, route the test prompts.
 
     Routers see training prompts with the labels of seen LLMs and validation prompts with labels of all LLMs; nothing
-    of a test prompt but its embedding (the Oracle excepted).
+    of a test prompt but its embedding (the Oracle excepted). The trials share nothing but their training steps, so
+    their numbers depend on who is in the group by rounding alone.
 
     Parameters
     ----------
     benchmark, embeddings, params
         As in `run_trials`.
-    trial
-        Its number, which with `params.seed` fixes everything random.
-    split
-        In place of the one drawn at random.
+    given
+        Number and split of each trial; the number and `params.seed` fix everything random.
     selections
-        What k-nn, k-means, learned-map and matfac (both variants) are to use; without it the trial tunes them.
+        What k-nn, k-means, learned-map and matfac (both variants) are to use; without it each trial tunes them.
     """
-    split = draw_split(benchmark, params, trial) if split is None else split
     with one_thread():
-        setting = _Setting.of(benchmark, embeddings, split, params.seed + trial)
-        fitted, selections, clusterings = _fit_dynamic(setting, params, selections)
-        fitted |= _static_routers(setting, selections["matfac"].best)
-        fitted |= _reference_routers(setting)
-        curves = {method: setting.curve(fitted[method]) for method in METHODS}
-        scored = {k: setting.curve(clustering).area() for k, clustering in clusterings.items()}
-    return Trial(split, curves, selections, scored)
+        settings = [_Setting.of(benchmark, embeddings, split, params.seed + trial) for trial, split in given]
+        prepared = _fit_dynamic(settings, params, selections)
+        static = _static_routers(settings, [tuned["matfac"].best for _, tuned, _ in prepared])
+        trials = []
+        for (_, split), setting, (fitted, tuned, clusterings), others in zip(
+            given, settings, prepared, static, strict=True
+        ):
+            fitted = fitted | others | _reference_routers(setting)
+            curves = {method: setting.curve(fitted[method]) for method in METHODS}
+            scored = {k: setting.curve(clustering).area() for k, clustering in clusterings.items()}
+            trials.append(Trial(split, curves, tuned, scored))
+    return trials
 
 
 @dataclass(frozen=True)
@@ -260,87 +284,118 @@ class _Setting:
 
 
 def _fit_dynamic(
-    setting: _Setting, params: UniRouteParams, selections: Mapping[str, Selection] | None
-) -> tuple[dict[str, routers.Router], Mapping[str, Selection], dict[int, routers.KMeans]]:
+    settings: Sequence[_Setting], params: UniRouteParams, selections: Mapping[str, Selection] | None
+) -> list[tuple[dict[str, routers.Router], Mapping[str, Selection], dict[int, routers.KMeans]]]:
     """Tune the routers that take in new LLMs, unless that is done, and add the unseen LLMs to them.
 
     Every clustering is made once, and so is the search for neighbours, whatever number of candidates they serve.
 
     Returns
     -------
-    fitted
-        K-NN and both variants of UniRoute, able to route among the unseen LLMs.
-    selections
-    clusterings
-        Every K-means router that was needed, by its number of clusters, with the unseen LLMs added.
+    list, one tuple a trial
+        K-NN and both variants of UniRoute, able to route among the unseen LLMs; what each method was tuned to; and
+        every K-means router that was needed, by its number of clusters, with the unseen LLMs added.
     """
-    train, z = setting.train, setting.z
     clusters = {
         method: params.clusters_tried if selections is None else [selections[method].best]
         for method in ("k-means", "learned-map")
     }
-    clusterings = {
-        k: routers.KMeans(k, seed=setting.seed, n_init=params.kmeans_starts).fit(train, z["train"])
-        for k in sorted({*clusters["k-means"], *clusters["learned-map"]})
-    }
-    maps = {
-        k: LearnedMap(k, seed=setting.seed, clustering=clusterings[k]).fit(train, z["train"])
-        for k in clusters["learned-map"]
-    }
+    clusterings = [
+        {
+            k: routers.KMeans(k, seed=setting.seed, n_init=params.kmeans_starts).fit(setting.train, setting.z["train"])
+            for k in sorted({*clusters["k-means"], *clusters["learned-map"]})
+        }
+        for setting in settings
+    ]
+    maps = _fit_grid(
+        settings,
+        clusters["learned-map"],
+        lambda k, number: LearnedMap(k, seed=settings[number].seed, clustering=clusterings[number][k]),
+    )
     if selections is None:
-        selections = _tune(setting, params, clusterings, maps)
-    for router in (*clusterings.values(), maps[selections["learned-map"].best]):
-        router.add_models(setting.validation, z["validation"])
-    fitted = {
-        # The neighbours of unseen LLMs are validation prompts; those of seen LLMs are not asked for again.
-        "k-nn": routers.KNN(selections["k-nn"].best).fit(setting.validation, z["validation"]),
-        "k-means": clusterings[selections["k-means"].best],
-        "learned-map": maps[selections["learned-map"].best],
-    }
-    return fitted, selections, clusterings
+        matfacs = _fit_grid(
+            settings, RANKS, lambda rank, number: routers.MatrixFactorization(rank, seed=settings[number].seed)
+        )
+        tuned = [_tune(*each, params) for each in zip(settings, clusterings, maps, matfacs, strict=True)]
+    else:
+        tuned = [selections] * len(settings)
+    return [
+        (_with_unseen(setting, chosen, clustered, mapped), chosen, clustered)
+        for setting, chosen, clustered, mapped in zip(settings, tuned, clusterings, maps, strict=True)
+    ]
+
+
+def _fit_grid(
+    settings: Sequence[_Setting], grid: Sequence[int], make: Callable[[int, int], routers.TrainedRouter]
+) -> list[dict[int, routers.TrainedRouter]]:
+    """Fit a router for each candidate and trial on the training prompts, a candidate's in all trials side by side.
+
+    `make` takes the candidate and the number of the trial within the group.
+    """
+    fitted: list[dict[int, routers.TrainedRouter]] = [{} for _ in settings]
+    for candidate in grid:
+        group = [make(candidate, number) for number in range(len(settings))]
+        routers.fit_together(group, [(setting.train, setting.z["train"]) for setting in settings])
+        for by_candidate, router in zip(fitted, group, strict=True):
+            by_candidate[candidate] = router
+    return fitted
 
 
 def _tune(
     setting: _Setting,
-    params: UniRouteParams,
     clusterings: Mapping[int, routers.KMeans],
-    maps: Mapping[int, LearnedMap],
+    maps: Mapping[int, routers.TrainedRouter],
+    matfacs: Mapping[int, routers.TrainedRouter],
+    params: UniRouteParams,
 ) -> dict[str, Selection]:
     """Choose K and the rank by the validation area over the seen LLMs (Appendix G.1 and G.2)."""
-    train, tuning, z = setting.train, setting.tuning, setting.z
-    counts = params.neighbours_tried
-    neighbours = routers.KNN(max(counts)).fit(train, z["train"]).predict_by_neighbours(z["validation"], counts)
+    tuning, asked, counts = setting.tuning, setting.z["validation"], params.neighbours_tried
+    neighbours = routers.KNN(max(counts)).fit(setting.train, setting.z["train"]).predict_by_neighbours(asked, counts)
     return {
         "k-nn": choose(neighbours.__getitem__, counts, tuning),
-        "k-means": choose(lambda k: clusterings[k].predict_quality(z["validation"]), list(clusterings), tuning),
-        "learned-map": choose(lambda k: maps[k].predict_quality(z["validation"]), list(maps), tuning),
-        "matfac": select(
-            lambda rank: routers.MatrixFactorization(rank=rank, seed=setting.seed),
-            RANKS,
-            train,
-            z["train"],
-            tuning,
-            z["validation"],
-        ),
+        "k-means": choose(lambda k: clusterings[k].predict_quality(asked), list(clusterings), tuning),
+        "learned-map": choose(lambda k: maps[k].predict_quality(asked), list(maps), tuning),
+        "matfac": choose(lambda rank: matfacs[rank].predict_quality(asked), list(matfacs), tuning),
     }
 
 
-def _static_routers(setting: _Setting, rank: int) -> dict[str, routers.Router]:
+def _with_unseen(
+    setting: _Setting,
+    selections: Mapping[str, Selection],
+    clusterings: Mapping[int, routers.KMeans],
+    maps: Mapping[int, routers.TrainedRouter],
+) -> dict[str, routers.Router]:
+    """Add the unseen LLMs to every clustering and to the routers that were chosen, and return these."""
+    learned_map = maps[selections["learned-map"].best]
+    for router in (*clusterings.values(), learned_map):
+        router.add_models(setting.validation, setting.z["validation"])
+    return {
+        # The neighbours of unseen LLMs are validation prompts; those of seen LLMs are not asked for again.
+        "k-nn": routers.KNN(selections["k-nn"].best).fit(setting.validation, setting.z["validation"]),
+        "k-means": clusterings[selections["k-means"].best],
+        "learned-map": learned_map,
+    }
+
+
+def _static_routers(settings: Sequence[_Setting], ranks: Sequence[int]) -> list[dict[str, routers.Router]]:
     """Fit the routers with one output an LLM, which must be trained anew for the unseen LLMs (Appendix G.2).
 
     Retrained: on the validation prompts alone, which leaves nothing to choose a checkpoint by. Clairvoyant: on training
     and validation prompts with the labels of the unseen LLMs on both, keeping the checkpoint best on validation.
     """
-    seed, z = setting.seed, setting.z
-    validation = setting.validation, z["validation"]
-    everything = setting.everything, z["everything"]
-    matfac = routers.MatrixFactorization
-    return {
-        "retrained-mlp": routers.MLP(seed=seed).fit(*validation),
-        "retrained-matfac": matfac(rank, seed=seed).fit(*validation),
-        "clairvoyant-mlp": routers.MLP(seed=seed).fit(*everything, validation=validation),
-        "clairvoyant-matfac": matfac(rank, seed=seed).fit(*everything, validation=validation),
-    }
+    validation = [(setting.validation, setting.z["validation"]) for setting in settings]
+    everything = [(setting.everything, setting.z["everything"]) for setting in settings]
+    fitted: list[dict[str, routers.Router]] = [{} for _ in settings]
+    for name, problems, judges in (("retrained", validation, None), ("clairvoyant", everything, validation)):
+        mlps = [routers.MLP(seed=setting.seed) for setting in settings]
+        matfacs = [
+            routers.MatrixFactorization(rank, seed=setting.seed) for rank, setting in zip(ranks, settings, strict=True)
+        ]
+        for kind, group in (("mlp", mlps), ("matfac", matfacs)):
+            routers.fit_together(group, problems, judges)
+            for routers_of_trial, router in zip(fitted, group, strict=True):
+                routers_of_trial[f"{name}-{kind}"] = router
+    return fitted
 
 
 def _reference_routers(setting: _Setting) -> dict[str, routers.Router]:

@@ -215,7 +215,9 @@ def line_plot(
             axes.plot(ends, ends, color=INK, lw=1)
         _finish(axes, xlabel, ylabel, logx, logy)
         if len(lines) > 1:
-            axes.legend(fontsize=9, labelcolor=INK)
+            # A long legend would cover lines wherever it stood.
+            beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if len(lines) > 5 else {}
+            axes.legend(fontsize=9, labelcolor=INK, **beside)
         sns.despine(figure)
     return figure
 

@@ -2,9 +2,9 @@
 
 Runs trials at EmbedLLM's size, 36,054 prompts and 112 models, on a simulated mixture with embeddings of 384
 dimensions, split as in the paper: 60 % training, 10 % validation and 30 % test prompts, two thirds of the models seen.
-K and the rank are tuned once, on the first five trials. Printed are seconds a trial, where the time goes, the peak
-memory, and what that makes for 400 trials, with and without the clairvoyant routers. For comparison one trial is tuned
-without sharing anything: every candidate fitted anew for every method, and the best fitted once more;
+K and the rank are tuned once, on the first five trials. Printed are seconds a trial, where the time goes, alone and
+trained side by side with others, the peak memory, and what that makes for 400 trials. For comparison one trial is
+tuned without sharing anything: every candidate fitted anew for every method, and the best fitted once more;
 ``--no-unshared`` leaves it out. ``--starts 10`` shows what more starts of K-means cost and bring: the area of UniRoute
 (K-means) is printed.
 """
@@ -42,7 +42,6 @@ FULL = 400
 PARTS = {
     "clustering": [(routers.KMeans, "fit")],
     "neighbours": [(routers.KNN, "fit"), (routers.KNN, "predict_by_neighbours")],
-    "LearnedMap": [(LearnedMap, "_train")],
     "curves": [(trials, "deferral_curve")],
 }
 
@@ -87,22 +86,18 @@ def timed_parts(seconds: dict[str, float]):
 
         return call
 
-    def static(setting, rank):
-        network = routers.TrainedRouter._train
+    def by_kind(group, problems, validations=None):
+        part = (
+            "LearnedMap" if isinstance(group[0], LearnedMap) else "retrained" if validations is None else "clairvoyant"
+        )
+        return timed(fit_together, part)(group, problems, validations)
 
-        def call(self, batch_loss, n, *args, **kwargs):
-            part = "retrained" if n == len(setting.validation) else "clairvoyant"
-            return timed(network, part)(self, batch_loss, n, *args, **kwargs)
-
-        with patch.object(routers._NetworkRouter, "_train", call):
-            return fit_static(setting, rank)
-
-    fit_static = trials._static_routers
+    fit_together = routers.fit_together
     with ExitStack() as stack:
         for part, places in PARTS.items():
             for owner, name in places:
                 stack.enter_context(patch.object(owner, name, timed(getattr(owner, name), part)))
-        stack.enter_context(patch.object(trials, "_static_routers", static))
+        stack.enter_context(patch.object(routers, "fit_together", by_kind))
         yield
 
 
@@ -127,7 +122,7 @@ def unshared_trial(benchmark: RoutingBenchmark, z: np.ndarray, params: UniRouteP
             router.fit(train, z[split.train]).add_models(new, z[split.validation])
             trials.deferral_curve(routers.quality_for(router, z[split.test], test.models), test.quality, test.cost)
     setting = trials._Setting.of(benchmark, z, split, trial)
-    for router in trials._static_routers(setting, best).values():
+    for router in trials._static_routers([setting], [best])[0].values():
         setting.curve(router)
 
 
@@ -142,19 +137,26 @@ def own_peak() -> float:
 
 
 def report_parts(benchmark: RoutingBenchmark, z: np.ndarray, params: UniRouteParams, chosen) -> float:
-    """Print where the processor time of one trial goes, in this process, and return its seconds."""
-    trials.run_trial(benchmark, z, params, 0, None, chosen)  # what is loaded on first use
-    seconds: dict[str, float] = defaultdict(float)
-    start = time.process_time()
-    with timed_parts(seconds):
-        trials.run_trial(benchmark, z, params, 1, None, chosen)
-    total = time.process_time() - start
-    seconds["the rest"] = total - sum(seconds.values())
-    print(f"\none trial in one process: {total:.1f} s of processor time")
-    for part in (*PARTS, "retrained", "clairvoyant", "the rest"):
-        print(f"  {part:<12} {seconds[part]:6.2f} s  {seconds[part] / total:5.0%}")
-    print(f"without the clairvoyant routers {1 - seconds['clairvoyant'] / total:.0%} of that time")
-    return total
+    """Print where the processor time of a trial goes, alone and in a group; return its seconds alone."""
+    alone, together = ([(i, trials.draw_split(benchmark, params, i)) for i in range(n)] for n in (1, trials.SIDE_BY_SIDE))
+    trials.run_group(benchmark, z, params, alone, chosen)  # what is loaded on first use
+    totals, parts = [], []
+    for given in (alone, together):
+        seconds: dict[str, float] = defaultdict(float)
+        start = time.process_time()
+        with timed_parts(seconds):
+            trials.run_group(benchmark, z, params, given, chosen)
+        total = time.process_time() - start
+        seconds["the rest"] = total - sum(seconds.values())
+        totals.append(total / len(given))
+        parts.append({part: spent / len(given) for part, spent in seconds.items()})
+    print(
+        f"\na trial alone: {totals[0]:.1f} s of processor time; one of {len(together)} side by side: {totals[1]:.1f} s"
+    )
+    for part in ("clustering", "neighbours", "LearnedMap", "retrained", "clairvoyant", "curves", "the rest"):
+        print(f"  {part:<12} {parts[0][part]:6.2f} s  {parts[1][part]:6.2f} s  {parts[1][part] / totals[1]:5.0%}")
+    print(f"without the clairvoyant routers {1 - parts[1]['clairvoyant'] / totals[1]:.0%} of that time")
+    return totals[0]
 
 
 def report_unshared(benchmark: RoutingBenchmark, z: np.ndarray, params: UniRouteParams, tuned_once: float) -> None:

@@ -172,7 +172,7 @@ def test_knn_reads_fewer_neighbours_from_one_search():
     assert set(found) == {1, 4, 101}
     for k, estimate in found.items():
         alone = routers.KNN(n_neighbours=k).fit(benchmark, embeddings)
-        np.testing.assert_array_equal(estimate, alone.predict_quality(queries))
+        np.testing.assert_allclose(estimate, alone.predict_quality(queries), rtol=1e-14)
     for counts in ([104], [5, 0]):
         with pytest.raises(UserError, match=rf"counts has {counts[-1]}, expected numbers from 1 to n_neighbours = 101"):
             router.predict_by_neighbours(queries, counts)
@@ -484,3 +484,80 @@ def test_parameters_by_name():
     assert repr(router.set_params(n_clusters=5)) == "KMeans(n_clusters=5, seed=2, n_init=10, max_iter=300)"
     with pytest.raises(UserError, match="did you mean 'n_clusters'"):
         router.set_params(n_cluster=5)
+
+
+def together_problems(sizes, *, missing=False, models=3):
+    """One problem a size, each with its own labels; with `missing`, a fifth of the labels was not observed."""
+    problems = []
+    for number, size in enumerate(sizes):
+        rng = np.random.default_rng(number)
+        quality = rng.integers(0, 2, (size, models)).astype(float)
+        if missing:
+            quality[rng.random(quality.shape) < 0.2] = np.nan
+        problems.append((bench(quality), rng.normal(size=(size, 5)).astype(np.float32)))
+    return problems
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize(
+    "make", [lambda s: routers.MLP((7,), epochs=3, seed=s), lambda s: routers.MatrixFactorization(2, epochs=3, seed=s)]
+)
+def test_fitted_together_as_one_by_one(make, missing):
+    """The reference is each router's own training, one network at a time; problems of two sizes make two groups."""
+    problems = together_problems([130, 130, 90, 130], missing=missing)
+    alone = [make(seed).fit(*problem) for seed, problem in enumerate(problems)]
+    group = [make(seed) for seed in range(len(problems))]
+    routers.fit_together(group, problems)
+    for one, other, (_, z) in zip(alone, group, problems, strict=True):
+        np.testing.assert_allclose(other.predict_quality(z), one.predict_quality(z), atol=2e-5)
+        np.testing.assert_allclose(other.loss_, one.loss_, rtol=1e-4)
+        assert other.n_parameters_ == one.n_parameters_
+        assert not other.network_.training
+
+
+def test_fitted_together_keeps_each_its_own_best_epoch():
+    problems = together_problems([120] * 4)
+    judges = together_problems([40] * 4)
+    alone = [
+        routers.MLP((9,), epochs=6, lr=0.05, seed=i).fit(*problem, validation=judge)
+        for i, (problem, judge) in enumerate(zip(problems, judges, strict=True))
+    ]
+    group = [routers.MLP((9,), epochs=6, lr=0.05, seed=i) for i in range(4)]
+    routers.fit_together(group, problems, judges)
+    assert [router.best_epoch_ for router in group] == [router.best_epoch_ for router in alone]
+    assert len({router.best_epoch_ for router in group}) > 1
+
+
+def test_networks_side_by_side_have_no_share_in_each_other():
+    """Changing one problem of a group leaves the routers of the others as they are, bit for bit."""
+    problems = together_problems([80] * 3)
+    changed = [(bench(1 - problems[0][0].quality), problems[0][1]), *problems[1:]]
+    fitted = []
+    for given in (problems, changed):
+        group = [routers.MLP((6,), epochs=2, seed=i) for i in range(3)]
+        routers.fit_together(group, given)
+        fitted.append([router.predict_quality(z) for router, (_, z) in zip(group, given, strict=True)])
+    assert (fitted[0][0] != fitted[1][0]).any()
+    for one, other in zip(fitted[0][1:], fitted[1][1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_nothing_is_trained_when_one_of_a_group_cannot_be(monkeypatch):
+    monkeypatch.setattr(routers, "train_with_adam", lambda *_, **__: pytest.fail("training began"))
+    group = [routers.MLP((6,)), routers.MLP((6,), lr=0.0)]
+    with pytest.raises(UserError, match=r"lr is 0\.0"):
+        routers.fit_together(group, together_problems([50, 50]))
+
+
+def test_many_neighbours_are_the_nearest_ones_and_of_equals_the_first():
+    """By brute force, on a grid of whole numbers where many points are equally near."""
+    rng = np.random.default_rng(0)
+    points = rng.integers(0, 4, (400, 3)).astype(np.float32)
+    queries = rng.integers(0, 4, (1100, 3)).astype(np.float32)
+    quality = rng.random((400, 2))
+    count = routers.MANY_NEIGHBOURS
+    estimate = routers.KNN(count).fit(bench(quality), points).predict_quality(queries)
+    for query, found in zip(queries[::50], estimate[::50], strict=True):
+        distance = ((points - query) ** 2).sum(axis=1)
+        nearest = np.lexsort((np.arange(400), distance))[:count]
+        np.testing.assert_allclose(found, quality[nearest].mean(axis=0), rtol=1e-12)
