@@ -93,3 +93,4 @@ class AblationsParams(_RadialParams):
     """What a rerun of RadialRouter's page of ablations may change."""
 
     CHAPTER: ClassVar[str] = "radialrouter-ablations"
+    MEASURES_TIME: ClassVar[bool] = True

@@ -41,6 +41,8 @@ class ChapterParams(BaseModel):
     MANY
         Whether the chapter runs on several datasets at once: those its parameter `pools` names, by default every one
         that is present.
+    MEASURES_TIME
+        Whether the chapter prints times that others at work would change, so that a build runs it by itself.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -48,6 +50,7 @@ class ChapterParams(BaseModel):
     CHAPTER: ClassVar[str]
     DATASETS: ClassVar[tuple[str, ...]]
     MANY: ClassVar[bool] = False
+    MEASURES_TIME: ClassVar[bool] = False
 
     @classmethod
     def build(cls, given: dict[str, Any], profile: Profile = "quick") -> Self:

@@ -47,8 +47,11 @@ def build(
     names: Iterable[str] | None = None,
     fresh: bool = False,
     say: Callable[[str], None] = print,
+    jobs: int | None = None,
 ) -> tuple[Path, list[Built]]:
     """Run what changed, then build the site.
+
+    Chapters run side by side, one a process, but for those that measure time: they run by themselves, at the end.
 
     Parameters
     ----------
@@ -58,6 +61,8 @@ def build(
         Run them even if nothing changed.
     say
         Receives one line a step.
+    jobs
+        Chapters that run at once; by default as many as there are processors.
 
     Returns
     -------
@@ -81,13 +86,19 @@ def build(
     runs.remove_leftovers(root / "_build")
     try:
         with FileLock(root / "_build" / ".build.lock", timeout=0):
-            built = [_run(c, profile, fresh, names is None or c.name in names, say) for c in known.values()]
-            return _build_site(root, built, say), built
+            found = {c.name: _look(c, profile, fresh, names is None or c.name in names, say) for c in known.values()}
+            plans = [plan for plan in found.values() if isinstance(plan, runs.Plan)]
+            built = _run_all(plans, profile, jobs or os.cpu_count() or 1, say)
+            pages = [built.get(name, page) for name, page in found.items()]
+            return _build_site(root, pages, say), pages
     except Timeout:
         raise UserError("another `routebook build` is at work in this checkout; wait for it to end") from None
 
 
-def _run(chapter: runs.Chapter, profile: Profile, fresh: bool, wanted: bool, say: Callable[[str], None]) -> Built:
+def _look(
+    chapter: runs.Chapter, profile: Profile, fresh: bool, wanted: bool, say: Callable[[str], None]
+) -> Built | runs.Plan:
+    """Return the run of a chapter that can be kept, or what is to be run."""
     params = chapter.params.build({}, profile)
     plan = runs.plan(chapter, params, check=False)
     if runs.is_complete(plan.out, plan.digest) and not (fresh and wanted):
@@ -97,9 +108,34 @@ def _run(chapter: runs.Chapter, profile: Profile, fresh: bool, wanted: bool, say
         if earlier is not None:
             return Built(chapter, earlier, _read_json(earlier / runs.RUN_FILE), executed=False)
         say(f"{chapter.name}: has no earlier run, so it is run too")
-    plan = runs.plan(chapter, params)
-    say(f"{chapter.name}: running on {plan.dataset} ({params.profile} profile)")
-    return Built(chapter, plan.out, runs.execute(plan), executed=True)
+    return runs.plan(chapter, params)
+
+
+def _run_all(plans: list[runs.Plan], profile: Profile, jobs: int, say: Callable[[str], None]) -> dict[str, Built]:
+    """Run what is to be run, and return it by chapter."""
+    from joblib import Parallel, delayed
+
+    def tell(plan: runs.Plan) -> runs.Plan:
+        say(f"{plan.chapter.name}: running on {plan.dataset} ({plan.params.profile} profile)")
+        return plan
+
+    together = [plan for plan in plans if not plan.params.MEASURES_TIME]
+    if jobs == 1 or len(together) < 2:
+        together, done = [], {}
+    else:
+        pool = Parallel(n_jobs=min(jobs, len(together)), pre_dispatch="n_jobs", batch_size=1)
+        calls = (delayed(_run_elsewhere)(tell(plan).chapter.root, plan.chapter.name, profile) for plan in together)
+        done = dict(zip((plan.chapter.name for plan in together), pool(calls), strict=True))
+    for plan in plans:
+        if plan.chapter.name not in done:
+            done[plan.chapter.name] = runs.execute(tell(plan))
+    return {plan.chapter.name: Built(plan.chapter, plan.out, done[plan.chapter.name], executed=True) for plan in plans}
+
+
+def _run_elsewhere(root: Path, name: str, profile: Profile) -> dict[str, Any]:
+    """Run a chapter in a worker process, which plans it anew: parameter models are classes it has to import itself."""
+    chapter = runs.chapter(name, root)
+    return runs.execute(runs.plan(chapter, chapter.params.build({}, profile)))
 
 
 def latest_run(chapter: runs.Chapter) -> Path | None:

@@ -138,7 +138,9 @@ def own_peak() -> float:
 
 def report_parts(benchmark: RoutingBenchmark, z: np.ndarray, params: UniRouteParams, chosen) -> float:
     """Print where the processor time of a trial goes, alone and in a group; return its seconds alone."""
-    alone, together = ([(i, trials.draw_split(benchmark, params, i)) for i in range(n)] for n in (1, trials.SIDE_BY_SIDE))
+    alone, together = (
+        [(i, trials.draw_split(benchmark, params, i)) for i in range(n)] for n in (1, trials.SIDE_BY_SIDE)
+    )
     trials.run_group(benchmark, z, params, alone, chosen)  # what is loaded on first use
     totals, parts = [], []
     for given in (alone, together):

@@ -478,7 +478,7 @@ def build(toy, monkeypatch):
         done.clear()
         for name in [name for name in sys.modules if name.split(".")[0] == "replications"]:
             del sys.modules[name]
-        html, built = site.build(toy.root, say=lambda line: None, **options)
+        html, built = site.build(toy.root, say=lambda line: None, jobs=1, **options)
         assert [b.chapter.name for b in built if b.executed] == [name for name in done if name != "site"]
         return (html / "index.html").read_text(), list(done)
 
@@ -507,6 +507,36 @@ def test_build_reruns_exactly_what_changed(toy, build):
     assert build()[1] == []
     assert build(fresh=True, names=["toy"])[1][0] == "toy"
     assert build(profile="paper")[1] == ["other", "toy", "site"]
+
+
+def test_chapters_run_in_processes_of_their_own_but_those_that_measure_time_run_last_and_alone(toy, monkeypatch):
+    """With real kernels: three chapters, two at once, each with the numbers it has by itself."""
+    from routebook import site
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(toy.root), *sys.path]))
+    said = []
+    for name in ("timed", "other"):
+        folder = toy.root / "replications" / name
+        folder.mkdir()
+        for file in ("__init__.py", "params.py", "method.py", "toy.ipynb"):
+            text = (toy.root / "replications/toy" / file).read_text()
+            text = text.replace('"toy"', f'"{name}"').replace("replications.toy", f"replications.{name}")
+            if name == "timed":
+                text = text.replace("DATASETS: ", "MEASURES_TIME: ClassVar[bool] = True\n    DATASETS: ", 1)
+            (folder / file.replace("toy", name)).write_text(text)
+    processes = []
+    execute = runs.execute
+    monkeypatch.setattr(runs, "execute", lambda plan: processes.append(plan.chapter.name) or execute(plan))
+    known = runs.chapters(toy.root)
+    plans = [site._look(chapter, "quick", False, True, said.append) for chapter in known.values()]
+    built = site._run_all(plans, "quick", 2, said.append)
+    assert processes == ["timed"]  # the others ran elsewhere
+    assert [line.split(":")[0] for line in said] == ["other", "toy", "timed"]
+    means = {name: json.loads((found.folder / "results.json").read_text()) for name, found in built.items()}
+    expected = np.random.default_rng(0).random(3).mean()
+    for records in means.values():
+        assert [r["value"] for r in records if r["id"] == "mean"] == [pytest.approx(expected)]
+    assert all(runs.is_complete(plan.out, plan.digest) for plan in plans)
 
 
 def test_prose_tags_and_cell_ids_change_the_page_without_a_rerun(toy, build):
