@@ -40,7 +40,9 @@ class ChapterParams(BaseModel):
         looks at every dataset there is has ``("all",)``.
     MANY
         Whether the chapter runs on several datasets at once: those its parameter `pools` names, by default every one
-        that is present.
+        that is present and whose origin is among `ORIGINS`.
+    ORIGINS
+        See `MANY`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -48,6 +50,7 @@ class ChapterParams(BaseModel):
     CHAPTER: ClassVar[str]
     DATASETS: ClassVar[tuple[str, ...]]
     MANY: ClassVar[bool] = False
+    ORIGINS: ClassVar[tuple[str, ...]] = ("real",)
 
     @classmethod
     def build(cls, given: dict[str, Any], profile: Profile = "quick") -> Self:
