@@ -39,8 +39,9 @@ lock:
 clean:
 	rm -rf _build
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-scorer.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-scorer.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@

@@ -74,6 +74,14 @@ def _checked(quality_hat, quality, cost) -> tuple[np.ndarray, np.ndarray, np.nda
     return quality_hat, quality, cost
 
 
+def _checked_bill(paid, shape: tuple[int, int]) -> np.ndarray:
+    paid = np.asarray(paid, dtype=float)
+    if paid.shape not in (shape, shape[1:]):
+        raise UserError(f"paid has shape {paid.shape}, expected {shape[1:]} (one bill a model) or {shape}")
+    _check_cost(paid)
+    return paid
+
+
 def _check_cost(cost: np.ndarray) -> None:
     bad = ~(np.isfinite(cost) & (cost >= 0))
     if bad.any():
@@ -172,6 +180,8 @@ def _envelope(rows, columns, g, cost) -> tuple[np.ndarray, ...]:
 class RoutingPath:
     """Every change of model of every prompt as λ grows from 0 to infinity.
 
+    Costs are those billed: the `paid` of `routing_path` where it was given.
+
     Each change is stored once with what it does to the sums of cost and quality, so curves of resampled prompts need
     no new routing: see `area`.
 
@@ -180,7 +190,7 @@ class RoutingPath:
     prompt : ndarray of int, [E]
         Which prompt changes its model; events are in ascending order of λ.
     saved : ndarray, [E]
-        Cost saved by the change, >= 0.
+        Cost saved by the change; >= 0 unless bills differ from the prices the router chooses by.
     lost : ndarray, [E]
         Quality before less quality after, an unobserved answer counting as 0 (see `unseen`).
     unseen : ndarray, [E]
@@ -257,7 +267,7 @@ class RoutingPath:
         return _normalised_area(*points, models.min(), models.max(), interpolation, left)
 
 
-def routing_path(quality_hat, quality, cost) -> RoutingPath:
+def routing_path(quality_hat, quality, cost, paid=None) -> RoutingPath:
     """Find every λ at which any prompt changes its model.
 
     Parameters and errors are those of `deferral_curve`, which is ``routing_path(...).curve()``.
@@ -267,13 +277,16 @@ def routing_path(quality_hat, quality, cost) -> RoutingPath:
     RoutingPath
     """
     quality_hat, quality, cost = _checked(quality_hat, quality, cost)
+    bill = cost if paid is None else _checked_bill(paid, quality_hat.shape)
     parts = []
     pool_order = np.argsort(cost, kind="stable") if cost.ndim == 1 else None
     for start in range(0, len(quality_hat), _BLOCK):
         block = slice(start, start + _BLOCK)
-        paid = cost if cost.ndim == 1 else cost[block]
-        cheap_first = np.argsort(paid, axis=1, kind="stable") if pool_order is None else pool_order
-        rows, columns, spent, slope = _envelope(*_records(quality_hat[block], paid, cheap_first))
+        price = cost if cost.ndim == 1 else cost[block]
+        cheap_first = np.argsort(price, axis=1, kind="stable") if pool_order is None else pool_order
+        rows, columns, spent, slope = _envelope(*_records(quality_hat[block], price, cheap_first))
+        if paid is not None:
+            spent = bill[columns] if bill.ndim == 1 else bill[block][rows, columns]
         parts.append((rows + start, spent, slope, quality[block][rows, columns]))
     prompt, spent, slope, got = (np.concatenate(part) for part in zip(*parts, strict=True))
     seen = (~np.isnan(got)).astype(float)
@@ -292,7 +305,7 @@ def routing_path(quality_hat, quality, cost) -> RoutingPath:
         last_seen=seen[first],
         piece_lam=lam,
         piece_events=events,
-        model_cost=cost,
+        model_cost=bill,
         quality=quality,
     )
 
@@ -312,7 +325,7 @@ def _pieces(event_lam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def deferral_curve(quality_hat, quality, cost) -> DeferralCurve:
+def deferral_curve(quality_hat, quality, cost, paid=None) -> DeferralCurve:
     """Return the whole deferral curve of a router: every operating point of ``argmax_m g - λ c``, λ from 0 to infinity.
 
     UniRoute, Eq. 6 (the rule), Appendix E (λ against budget) and Appendix F.2 (the curve). Breakpoints are exact up
@@ -326,12 +339,15 @@ def deferral_curve(quality_hat, quality, cost) -> DeferralCurve:
         True quality, binary or soft; NaN = not observed.
     cost : array_like, [M] or [N, M]
         What a call costs: the router knows it and pays it.
+    paid : array_like, [M] or [N, M], optional
+        What is billed for a call where the router knows only a price, `cost`: it chooses by the price and pays this.
+        Mean bills may then rise with λ here and there; what is read off the curve takes its points in order of cost.
 
     Returns
     -------
     DeferralCurve
-        Mean cost over all prompts (it never rises with λ) and mean quality over the prompts whose routed answer was
-        observed (NaN where none was).
+        Mean cost over all prompts (without `paid` it never rises with λ) and mean quality over the prompts whose
+        routed answer was observed (NaN where none was).
 
     Raises
     ------
@@ -344,7 +360,7 @@ def deferral_curve(quality_hat, quality, cost) -> DeferralCurve:
     Ties: of equal scores the cheaper model wins, at equal cost the earlier column; so exactly at a breakpoint the
     cheaper model is used, and pieces are closed on the left.
     """
-    return routing_path(quality_hat, quality, cost).curve()
+    return routing_path(quality_hat, quality, cost, paid).curve()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -355,7 +371,11 @@ def deferral_curve(quality_hat, quality, cost) -> DeferralCurve:
 def _ascending(cost: np.ndarray, quality: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return operating points from cheap to dear, without those whose quality is unknown."""
     known = ~np.isnan(quality[::-1])
-    return cost[::-1][known], quality[::-1][known]
+    cost, quality = cost[::-1][known], quality[::-1][known]
+    if (cost[1:] >= cost[:-1]).all():
+        return cost, quality
+    order = np.argsort(cost, kind="stable")
+    return cost[order], quality[order]
 
 
 def _check_choice(parameter: str, value: str, choices: tuple[str, ...]) -> None:
@@ -416,7 +436,7 @@ class DeferralCurve:
     lam : ndarray, [P]
         Left end of each piece, strictly ascending, ``lam[0] == 0``; piece i covers ``[lam[i], lam[i + 1])``.
     cost : ndarray, [P]
-        Mean cost of the routed answers over all prompts, never rising with λ.
+        Mean cost of the routed answers over all prompts, never rising with λ unless bills differ from prices.
     quality : ndarray, [P]
         Mean quality over the prompts whose routed answer was observed; NaN where none was.
     observed : ndarray, [P]

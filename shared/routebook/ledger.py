@@ -18,7 +18,8 @@ Verdicts and the rules that give them
     Read from a sequence of results: `reproduced` if no step goes against the claimed direction by more than the slack
     and the last result lies beyond the first; `partly` if only the ends do; else `not-reproduced`.
 ``arithmetic``
-    A check on the paper's own numbers, a function named by the claim: `arithmetic-ok` or `arithmetic-fails`.
+    A check on the paper's own numbers, a function named by the claim: `arithmetic-ok` or `arithmetic-fails`;
+    `data-unavailable` where it also reads public side data (an author's price list, say) that is not there.
 
 Before these rules, in this order: a claim (or an artefact) that is planned is `planned`; without a run it is
 `not-run`; a result on made or simulated data gives `qualitative`, with the direction in the reason; a run on another
@@ -515,12 +516,15 @@ class Check:
         What the arithmetic gives, and what the paper prints.
     detail
         What a reader should know to judge it.
+    needs
+        What the check reads besides the paper and did not find; it then decides nothing.
     """
 
     ok: bool
     found: str
     expected: str
     detail: str
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -650,6 +654,8 @@ def _verdict(ledger: Ledger, entry: Entry, claim: Claim, records: dict | None) -
         check = run_check(str(claim.reads))
         outcome = {"verdict": "arithmetic-ok" if check.ok else "arithmetic-fails", "reason": check.detail}
         outcome |= {"published": check.expected, "ours": check.found}
+        if check.needs:
+            outcome = {"verdict": "data-unavailable", "reason": f"needs {check.needs}", "published": check.expected}
     elif entry.planned(claim):
         _refuse_recorded(ledger, claim, records)
         outcome = {"verdict": "planned", "reason": entry.reason if entry.status == "planned" else _needs(claim)}

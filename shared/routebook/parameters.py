@@ -40,7 +40,9 @@ class ChapterParams(BaseModel):
         looks at every dataset there is has ``("all",)``.
     MANY
         Whether the chapter runs on several datasets at once: those its parameter `pools` names, by default every one
-        that is present.
+        that is present and whose origin is among `ORIGINS`.
+    ORIGINS
+        See `MANY`.
     MEASURES_TIME
         Whether the chapter prints times that others at work would change, so that a build runs it by itself.
     """
@@ -50,6 +52,7 @@ class ChapterParams(BaseModel):
     CHAPTER: ClassVar[str]
     DATASETS: ClassVar[tuple[str, ...]]
     MANY: ClassVar[bool] = False
+    ORIGINS: ClassVar[tuple[str, ...]] = ("real",)
     MEASURES_TIME: ClassVar[bool] = False
 
     @classmethod

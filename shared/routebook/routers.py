@@ -13,7 +13,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -290,8 +290,90 @@ class Random(BaseRouter):
     def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
         """Draw a score for every prompt and model, [N, M]."""
         n = len(self._check_width(embeddings))
-        names = [int.from_bytes(hashlib.sha256(model.encode()).digest()[:8], "little") for model in self.models_]
-        return np.stack([np.random.default_rng([self.seed, name]).random(n) for name in names], axis=1)
+        return np.stack([_stream(self.seed, model).random(n) for model in self.models_], axis=1)
+
+
+def _stream(seed: int, model: str) -> np.random.Generator:
+    """Return a model's own source of randomness: it depends on the seed and the model's name alone."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(model.encode()).digest()[:8], "little")])
+
+
+class Thompson(BaseRouter):
+    """Thompson sampling: a bandit with one arm a model, blind to the prompt (Agrawal & Goyal, 2012; CSCR Section 4.1).
+
+    Every model starts with a Beta(1, 1) belief about its quality. Prompts come one by one; a quality is drawn from
+    each belief, the model with the highest draw is asked, and its answer alone is learned from: quality q adds q to
+    the first parameter and 1 - q to the second (for soft scores the usual fractional update). A model that was not
+    observed on a prompt is not asked there. Cost plays no part in learning. Routing draws anew for each prompt.
+
+    Parameters
+    ----------
+    online : {"train", "test"}
+        "train": learn on the prompts of `fit`, in random order, then stop. "test": learn while routing, as CSCR's
+        released code does. Such a router is fitted, like Oracle, on the very prompts it is asked about, in their
+        order; what it says of a prompt was drawn before that prompt's answers were seen. Beliefs there follow the
+        choices at lambda = 0.
+    seed
+
+    Attributes
+    ----------
+    beliefs_ : ndarray, [M, 2]
+        Parameters of each model's Beta distribution.
+    """
+
+    dynamic = True
+
+    def __init__(self, online: Literal["train", "test"] = "train", seed: int = 0):
+        self.online = online
+        self.seed = seed
+
+    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Ask one model a prompt and learn from its answer; UserError for qualities outside [0, 1]."""
+        if self.online not in ("train", "test"):
+            raise UserError(f"Thompson: online is {self.online!r}, expected 'train' or 'test'")
+        embeddings = self._check_fit(benchmark, embeddings)
+        self.models_ = list(benchmark.models)
+        self.beliefs_, draws = self._learn(benchmark)
+        self._routed = (embeddings, draws) if self.online == "test" else None
+        return self
+
+    def add_models(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Learn beliefs about these models by asking them, and no others, these prompts."""
+        if self.online == "test":
+            raise UserError("Thompson: online='test' learns while it routes; fit it on the pool that it routes")
+        self._check_add(benchmark, embeddings)
+        beliefs = self._learn(benchmark)[0]
+        self.beliefs_ = with_columns(self.beliefs_.T, self._places(benchmark.models), beliefs.T).T
+        return self
+
+    def _learn(self, benchmark: RoutingBenchmark) -> tuple[np.ndarray, np.ndarray]:
+        """Return the beliefs [M, 2] after all prompts, and what was drawn at each prompt, [N, M]."""
+        quality = benchmark.quality
+        if np.nanmin(quality) < 0 or np.nanmax(quality) > 1:
+            raise UserError(
+                f"Thompson: qualities of {benchmark.name} run from {np.nanmin(quality):g} to {np.nanmax(quality):g}, "
+                "expected numbers in [0, 1]; rescale them"
+            )
+        rng = np.random.default_rng(self.seed)
+        order = rng.permutation(len(quality)) if self.online == "train" else np.arange(len(quality))
+        beliefs, draws = np.ones((quality.shape[1], 2)), np.empty_like(quality)
+        unseen = np.isnan(quality)
+        for row in order:
+            draws[row] = rng.beta(*beliefs.T)
+            asked = int(np.argmax(np.where(unseen[row], -1.0, draws[row])))
+            if not unseen[row, asked]:
+                beliefs[asked] += quality[row, asked], 1.0 - quality[row, asked]
+        return beliefs, draws
+
+    def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
+        """Draw a quality for every prompt and model, [N, M]; UserError for other prompts than `online="test"` saw."""
+        embeddings = self._check_width(embeddings)
+        if self._routed is None:
+            arms = zip(self.models_, self.beliefs_, strict=True)
+            return np.stack([_stream(self.seed, m).beta(*belief, len(embeddings)) for m, belief in arms], axis=1)
+        if not np.array_equal(embeddings, self._routed[0]):
+            raise UserError("Thompson: online='test' routes the prompts it was fitted on, in that order, and no others")
+        return self._routed[1].copy()
 
 
 class Oracle(BaseRouter):
@@ -653,6 +735,7 @@ def train_with_adam(
     batch_size: int,
     generator: Any,
     eps: float = 1e-8,
+    weight_decay: float = 0.0,
     smallest_batch: int = 1,
     after_epoch: Callable[[int], None] | None = None,
     label: str = "training",
@@ -671,6 +754,8 @@ def train_with_adam(
         torch.Generator that shuffles, or one a network.
     eps
         Adam's epsilon (torch 1e-8, Keras 1e-7).
+    weight_decay
+        Above 0 this is AdamW: weights shrink by lr * weight_decay a step, apart from the gradient.
     smallest_batch
         A last batch smaller than this is merged into the one before (batch normalisation needs two rows).
     after_epoch
@@ -689,7 +774,7 @@ def train_with_adam(
         return torch.stack([torch.randperm(n, generator=each) for each in generator])
 
     # One call updates all parameters: for networks this small most of a step is the overhead of calls.
-    optimiser = torch.optim.Adam(network.parameters(), lr=lr, eps=eps, fused=True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=lr, eps=eps, weight_decay=weight_decay, fused=True)
     losses = []
     with one_thread():
         for epoch in progress(range(epochs), label=label, unit="epoch"):

@@ -133,8 +133,8 @@ def resolve_dataset(params: ChapterParams) -> str:
 def resolve_datasets(params: ChapterParams) -> tuple[str, ...]:
     """Return the datasets a run will use: those asked for, else the best one that is present.
 
-    A chapter on several datasets takes every real one that is present; a page that looks at every dataset there is,
-    everything present.
+    A chapter on several datasets takes every one of its `ORIGINS` that is present; a page that looks at every dataset
+    there is, everything present.
     """
     from routebook import datasets
 
@@ -145,7 +145,9 @@ def resolve_datasets(params: ChapterParams) -> tuple[str, ...]:
         return tuple(dict.fromkeys(wanted))
     present = [name for name in params.DATASETS if datasets.status(name).present]
     best = tuple(present[:1]) or params.DATASETS[-1:]
-    return (tuple(name for name in present if datasets.status(name).origin == "real") or best) if params.MANY else best
+    if not params.MANY:
+        return best
+    return tuple(name for name in present if datasets.status(name).origin in params.ORIGINS) or best
 
 
 def digest_of(chapter: Chapter, params: ChapterParams, names: Sequence[str], dataset_digest: str) -> str:
@@ -157,12 +159,15 @@ def digest_of(chapter: Chapter, params: ChapterParams, names: Sequence[str], dat
     modules = {m for m in modules if not m.startswith("routebook.datasets.")} | set(loaders)
     tables = {}
     if chapter.paper:
-        # The ledger's checks are imported by name, and its statements and published cells are shown on the page.
+        # The ledger's checks are imported by name, its statements and published cells are shown on the page, and so is
+        # what comes from other tables in the chapter's folders.
         folder = chapter.root / chapter.notebook.parent
         checks = folder / "arithmetic.py"
         modules |= {f"replications.{chapter.paper}.{checks.stem}"} if checks.is_file() else set()
-        files = [folder / "ledger.yaml", *sorted(folder.glob("published/*.csv"))]
-        tables = {path.name: path.read_text(encoding="utf-8") for path in files if path.is_file()}
+        files = [folder / "ledger.yaml", *sorted(folder.glob("*/*.csv"))]
+        tables = {
+            path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in files if path.is_file()
+        }
     modules |= sources.closure(modules, chapter.root)
     content = {
         "code": sources.notebook_code(chapter.root / chapter.notebook),

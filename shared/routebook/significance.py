@@ -327,6 +327,7 @@ def area_difference_bootstrap(
     quality,
     cost,
     *,
+    paid=None,
     n_resamples: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
@@ -345,6 +346,8 @@ def area_difference_bootstrap(
         The two routers' estimates on the same prompts and pool.
     quality : array_like, [N, M]
     cost : array_like, [M] or [N, M]
+    paid : array_like, [M] or [N, M], optional
+        Bills that differ from the prices `cost`, as in `routebook.deferral.deferral_curve`.
     n_resamples, seed : int
     confidence : float
         Of the two-sided percentile interval.
@@ -364,7 +367,7 @@ def area_difference_bootstrap(
         As `routebook.deferral.deferral_curve`; and when an area is undefined, on all prompts or on a resample.
     """
     _check_options(confidence, n_resamples, alternative)
-    a, b = routing_path(quality_hat_a, quality, cost), routing_path(quality_hat_b, quality, cost)
+    a, b = (routing_path(quality_hat, quality, cost, paid) for quality_hat in (quality_hat_a, quality_hat_b))
     n = len(a.quality)
     estimate = _area_difference(a, b, None, interpolation, left)
     rng = np.random.default_rng(seed)

@@ -368,6 +368,42 @@ def test_area_of_repeated_prompts_needs_no_new_routing(problem, seed):
     assert weighted == pytest.approx(again.area(left="flat"), abs=1e-9, nan_ok=True)
 
 
+@settings(max_examples=40, deadline=None)
+@given(problems(), st.integers(0, 2**32 - 1))
+def test_bills_are_those_of_the_choices_that_prices_make(problem, seed):
+    g, q, price = problem
+    paid = np.random.default_rng(seed).exponential(size=g.shape)
+    plain, billed = deferral_curve(g, q, price), deferral_curve(g, q, price, paid=paid)
+    np.testing.assert_array_equal(billed.lam, plain.lam)
+    np.testing.assert_array_equal(billed.quality, plain.quality)
+    inside = np.append((plain.lam[:-1] + plain.lam[1:]) / 2, 2 * plain.lam[-1] + 1)
+    spent, clear = np.zeros(len(inside)), np.ones(len(inside), dtype=bool)
+    for i in range(len(g)):
+        choice, gap = naive_choice(g[i], np.broadcast_to(price, g.shape)[i], inside)
+        spent += paid[i][choice] / len(g)
+        clear &= (gap == 0) | (gap > 1e-12 * (1 + inside * price.max()))
+    np.testing.assert_allclose(billed.cost[clear], spent[clear], rtol=1e-12)
+    np.testing.assert_allclose(billed.model_cost, paid.mean(axis=0))
+    cost, quality = billed.points
+    assert (np.diff(cost) >= 0).all(), "points come in order of what they cost"
+    known = ~np.isnan(billed.quality)
+    assert sorted(zip(cost, quality, strict=True)) == sorted(
+        zip(billed.cost[known], billed.quality[known], strict=True)
+    )
+
+
+def test_bills_that_rise_with_lambda_by_hand():
+    # By price model 1 is the dearer, by what is paid the cheaper: the point at lambda = 0 costs 1, the other one 3.
+    curve = deferral_curve([[0.2, 0.6]], [[0.0, 1.0]], [1.0, 2.0], paid=[3.0, 1.0])
+    np.testing.assert_array_equal(curve.cost, [1.0, 3.0])
+    np.testing.assert_array_equal(curve.quality, [1.0, 0.0])
+    assert curve.area() == 0.5
+    assert (curve.peak, curve.cost_at_peak) == (1.0, 1.0)
+    for paid, words in (([1.0], r"paid has shape \(1,\)"), ([1.0, np.nan], "is nan, expected a finite number")):
+        with pytest.raises(UserError, match=words):
+            deferral_curve([[0.2, 0.6]], [[0.0, 1.0]], [1.0, 2.0], paid=paid)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Other papers' readings
 # ---------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ DYNAMIC = [
     routers.ZeroRouter(),
     routers.KNN(n_neighbours=3),
     routers.KMeans(n_clusters=3),
+    routers.Thompson(seed=1),
 ]
 STATIC = [routers.BestSingle(), routers.MLP(epochs=2), routers.MatrixFactorization(rank=3, epochs=2)]
 LEARNED = [*DYNAMIC[1:], *STATIC]
@@ -142,6 +143,54 @@ def test_random_is_uniform_seeded_and_stable_under_new_models():
     again = routers.Random(seed=5).fit(benchmark, embeddings).predict_quality(embeddings)
     np.testing.assert_array_equal(scores, again)
     assert (routers.Random(seed=6).fit(benchmark, embeddings).predict_quality(embeddings) != scores).any()
+
+
+def test_thompson_by_hand(monkeypatch):
+    """Three prompts and three models; the draws are given, so that who is asked and what is learned can be told."""
+    benchmark = bench([[1.0, 0.25, NAN], [0.0, 1.0, 1.0], [NAN, NAN, NAN]], kind="soft")
+    draws = iter([[0.5, 0.6, 0.9], [0.8, 0.1, 0.2], [0.3, 0.2, 0.1]])
+    asked_with = []
+
+    class Given:
+        def beta(self, a, b):
+            asked_with.append(np.stack([a, b], axis=1).copy())
+            return np.array(next(draws))
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Given())
+    router = routers.Thompson(online="test").fit(benchmark, np.arange(6.0).reshape(3, 2))
+    # Prompt 0: m2 has the highest draw but was not observed there, so m1 is asked and earns .25. Prompt 1: m0 fails.
+    # Prompt 2: nobody was observed, nothing is learned.
+    np.testing.assert_array_equal(router.beliefs_, [[1, 2], [1.25, 1.75], [1, 1]])
+    np.testing.assert_array_equal(asked_with, [np.ones((3, 2)), [[1, 1], [1.25, 1.75], [1, 1]], router.beliefs_])
+    estimate = router.predict_quality(np.arange(6.0).reshape(3, 2))
+    np.testing.assert_array_equal(estimate, [[0.5, 0.6, 0.9], [0.8, 0.1, 0.2], [0.3, 0.2, 0.1]])
+    with pytest.raises(UserError, match="routes the prompts it was fitted on"):
+        router.predict_quality(np.zeros((3, 2)))
+    with pytest.raises(UserError, match="learns while it routes"):
+        router.add_models(benchmark, np.zeros((3, 2)))
+
+
+def test_thompson_learns_whom_to_ask_and_draws_from_what_it_believes():
+    rng = np.random.default_rng(0)
+    truth = np.array([0.2, 0.5, 0.8])
+    benchmark = bench((rng.random((1500, 3)) < truth).astype(float))
+    router = routers.Thompson(seed=3).fit(benchmark, np.zeros((1500, 2)))
+    asked = (router.beliefs_ - 1).sum(axis=1)
+    assert asked.sum() == 1500, "each prompt asks one model"
+    assert asked.argmax() == 2
+    assert asked[2] > 1200
+    scores = router.predict_quality(np.zeros((4000, 2)))
+    a, b = router.beliefs_.T
+    np.testing.assert_allclose(scores.mean(axis=0), a / (a + b), atol=0.01)
+    np.testing.assert_allclose(scores.var(axis=0), a * b / ((a + b) ** 2 * (a + b + 1)), rtol=0.15)
+
+
+def test_thompson_refuses_qualities_that_are_no_shares_and_an_unknown_mode():
+    benchmark = bench([[-2.0, 0.5]], kind="soft")
+    with pytest.raises(UserError, match=r"run from -2 to 0.5, expected numbers in \[0, 1\]"):
+        routers.Thompson().fit(benchmark, np.zeros((1, 2)))
+    with pytest.raises(UserError, match="online is 'yes', expected 'train' or 'test'"):
+        routers.Thompson("yes").fit(bench([[1.0]]), np.zeros((1, 2)))
 
 
 # --- brute force -----------------------------------------------------------------------------------------------------
@@ -279,7 +328,7 @@ def test_same_seed_same_bits(router):
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("router", [r for r in DYNAMIC if not isinstance(r, routers.Random)], ids=name_of)
+@pytest.mark.parametrize("router", [r for r in DYNAMIC if name_of(r) not in ("Random", "Thompson")], ids=name_of)
 def test_order_of_models_and_of_asked_prompts_does_not_matter(router):
     benchmark, embeddings = pool(missing=0.1)
     plain = type(router)(**router.get_params()).fit(benchmark, embeddings)

@@ -252,11 +252,14 @@ def _plan(toy, out=None, **given):
 
 def test_digest_changes_with_what_can_change_the_results_and_with_nothing_else(toy):
     files = [toy.root / toy.notebook.parent / name for name in ("toy.ipynb", "method.py", "params.py")]
-    files += [toy.root / "requirements.lock"]
+    table = toy.root / toy.notebook.parent / "measured" / "scores.csv"
+    table.parent.mkdir()
+    table.write_text("id,x\na,1\n")
+    files += [toy.root / "requirements.lock", table]
     before, quick = [file.read_text() for file in files], _plan(toy).digest
 
     def after(file, change):
-        place = [path.name for path in files].index(file)
+        place = next(i for i, path in enumerate(files) if path.as_posix().endswith(file))
         assert change(before[place]) != before[place]
         files[place].write_text(change(before[place]))
         digest = _plan(toy).digest
@@ -271,6 +274,7 @@ def test_digest_changes_with_what_can_change_the_results_and_with_nothing_else(t
     assert after("method.py", lambda s: s + "\n# a remark\n") == quick
     assert after("params.py", lambda s: s.replace("(3,", "(4,")) != quick
     assert after("requirements.lock", lambda s: s.replace("1", "2")) != quick
+    assert after("measured/scores.csv", lambda s: s.replace("1", "2")) != quick
     assert _plan(toy, n=4).digest != quick
     assert _plan(toy, seed=1).digest != quick
     assert _plan(toy).digest == quick
@@ -335,6 +339,19 @@ def test_a_chapter_on_several_datasets_takes_the_real_ones_that_are_present(monk
         lambda name: SimpleNamespace(present=name in present, origin="real" if real[name] else "made"),
     )
     assert runs.resolve_datasets(Many(pools=pools)) == used
+
+
+def test_a_chapter_may_take_made_pools_along_with_real_ones(monkeypatch):
+    class WithMade(Many):
+        ORIGINS: ClassVar[tuple[str, ...]] = ("real", "made")
+
+    origins = {"mmlu-pro": "real", "tinypool": "made", "simulated": "simulated"}
+    monkeypatch.setattr(
+        datasets,
+        "status",
+        lambda name: SimpleNamespace(present=name in origins, origin=origins.get(name, "real")),
+    )
+    assert runs.resolve_datasets(WithMade()) == ("mmlu-pro", "tinypool")
 
 
 def test_a_plan_on_several_datasets_checks_each_and_names_them(toy, monkeypatch):

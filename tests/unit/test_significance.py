@@ -175,6 +175,22 @@ def test_area_difference_equals_routing_every_resample_anew(two_routers, per_pro
     assert result.n == n
 
 
+def test_area_difference_with_bills_equals_routing_every_resample_anew(two_routers):
+    good, bad, quality, cost = two_routers
+    price = cost.mean(axis=0)
+    result = area_difference_bootstrap(good, bad, quality, price, paid=cost, n_resamples=30, seed=4, left="flat")
+
+    def area(estimates, rows):
+        return deferral_curve(estimates[rows], quality[rows], price, paid=cost[rows]).area(left="flat")
+
+    rng = np.random.default_rng(4)
+    n = len(quality)
+    draws = [rng.integers(0, n, n) for _ in range(30)]
+    naive = np.array([area(good, rows) - area(bad, rows) for rows in draws])
+    assert result.estimate == pytest.approx(area(good, np.arange(n)) - area(bad, np.arange(n)), abs=1e-12)
+    np.testing.assert_allclose([result.low, result.high], np.quantile(naive, [0.025, 0.975]), atol=1e-10)
+
+
 def test_area_difference_finds_the_better_router(two_routers):
     good, bad, quality, cost = two_routers
     better = area_difference_bootstrap(good, bad, quality, cost, n_resamples=200, alternative="greater")
