@@ -56,6 +56,11 @@ class Bands:
         """Number of bands, empty ones dropped."""
         return len(self.mean_cost)
 
+    @property
+    def asked_band(self) -> np.ndarray:
+        """Band of each expert among those asked for, [M] of int: as `band`, but counting the empty ones."""
+        return _place(self.cost, self.edges)
+
     def temperatures(self, alpha: float = 0.25, tau_min: float = 0.05) -> np.ndarray:
         """Return tau_k = tau_min + alpha * mean cost of each band, [K], Eq. (7), at least `TAU_FLOOR`."""
         for name, value in (("alpha", alpha), ("tau_min", tau_min)):
@@ -106,13 +111,17 @@ def cost_bands(costs: Sequence[float], n_bands: int = 5, names: Sequence[str] | 
     normalised = (costs - costs.min()) / spread if spread > 0 else np.zeros(len(costs))
     edges = np.quantile(normalised, np.linspace(0, 1, n_bands + 1))
     edges[0], edges[-1] = 0.0, 1.0
-    asked_band = np.searchsorted(edges[1:-1] - _ROUNDING, normalised, side="right")
-    filled, band = np.unique(asked_band, return_inverse=True)
+    filled, band = np.unique(_place(normalised, edges), return_inverse=True)
     mean_cost = np.bincount(band, weights=normalised) / np.bincount(band)
     notes = ()
     if len(filled) < n_bands:
         notes = (f"{n_bands - len(filled)} of {n_bands} cost bands hold no expert, as costs are equal; dropped",)
     return Bands(normalised, band, edges, mean_cost, int(n_bands), notes)
+
+
+def _place(costs: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return which of the intervals between edges [K + 1] each cost lies in, a cost on an edge in the upper one."""
+    return np.searchsorted(edges[1:-1] - _ROUNDING, costs, side="right")
 
 
 def info_nce(q: Any, experts: Any, positives: Any, tau: float) -> Any:

@@ -625,10 +625,10 @@ def band_counts(choice: np.ndarray, price: np.ndarray, n_bands: int) -> np.ndarr
     choice : ndarray of int, [N]
     price : ndarray, [M]
     n_bands
-        As asked for; fewer come back where equal prices leave some empty.
+        The percentiles are numbered as asked for: a band that equal prices leave without an expert is sent 0.
     """
     bands = cost_bands(price, n_bands)
-    return np.bincount(bands.band[choice], minlength=bands.n_bands)
+    return np.bincount(bands.asked_band[choice], minlength=bands.asked)
 
 
 def outcome_counts(choice: np.ndarray, correct: np.ndarray, price: np.ndarray) -> dict[str, int]:
@@ -666,8 +666,8 @@ def outcome_counts(choice: np.ndarray, correct: np.ndarray, price: np.ndarray) -
 def profiles(done: Sequence[Run], method: str = "cscr", n_bands: int = 5) -> pd.DataFrame:
     """Return what a router chooses at its peak in each run: one row a run.
 
-    Columns: `pool`, `seed`, `n` (test prompts), `band-0`, `band-1`, ... (Table 14; NaN for bands that equal prices
-    leave empty) and the classes of Table 15, `OUTCOMES`.
+    Columns: `pool`, `seed`, `n` (test prompts), `band-0`, `band-1`, ... (Table 14) and the classes of Table 15,
+    `OUTCOMES`.
     """
     rows = []
     for run in done:

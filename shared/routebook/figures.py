@@ -60,6 +60,12 @@ METHODS: dict[str, Look] = {
     "radialformer": Look("RadialFormer", "#f04852", "-", (7, 0, 0)),
     "star-transformer": Look("Star-Transformer", "#ad7d11", "-.", (5, 1, 0)),
     "transformer": Look("Transformer", "#5f7eed", "--", (8, 1, 0)),
+    "cscr": Look("CSCR", "#0c84f2", "-", (3, 0, 0)),
+    "vanilla": Look("Vanilla InfoNCE", "#f20c88", "--", (6, 2, 0)),
+    "umr": Look("UMR", "#f2510c", "-.", (4, 1, 0)),
+    "thompson": Look("Thompson", "#628c07", ":", (5, 0, 36)),
+    "soft-moe": Look("Soft-MoE", "#8755f2", (0, (5, 2)), (3, 1, 0)),
+    "parametric": Look("Parametric", "#078c4c", (0, (3, 1, 1, 1)), (7, 1, 0)),
 }
 
 
@@ -131,7 +137,7 @@ def deferral_plot(
     with style():
         figure, axes = plt.subplots(figsize=(7.2, 4.3))
         for method, (cost, quality) in curves.items():
-            _draw(axes, method, cost, quality, (bands or {}).get(method))
+            _draw(axes, METHODS[method], cost, quality, (bands or {}).get(method))
         for cost, quality in (points or {}).values():
             axes.plot(cost, quality, "x", color=INK, ms=6, mew=1.4)
         _finish(axes, xlabel, ylabel, logx)
@@ -171,17 +177,20 @@ def absent_plot(message: str) -> Figure:
 
 
 def interval_plot(frame: pd.DataFrame, *, xlabel: str) -> Figure:
-    """Draw one estimate with its interval a row. `frame` is indexed by method key; columns value, low and high."""
+    """Draw one estimate with its interval a row.
+
+    `frame` has columns value, low and high, and is indexed by method key, or by any other name to write beside a row.
+    """
     import matplotlib.pyplot as plt
     import seaborn as sns
 
     with style():
         figure, axes = plt.subplots(figsize=(6.4, 0.42 * len(frame) + 0.9))
         for place, (method, row) in enumerate(frame[::-1].iterrows()):
-            look = METHODS[method]
-            axes.plot([row.low, row.high], [place, place], color=look.colour, lw=2)
-            axes.plot(row.value, place, "o", color=look.colour, ms=6)
-        axes.set_yticks(range(len(frame)), [label(m) for m in frame.index[::-1]])
+            colour = METHODS[method].colour if method in METHODS else METHODS["k-means"].colour
+            axes.plot([row.low, row.high], [place, place], color=colour, lw=2)
+            axes.plot(row.value, place, "o", color=colour, ms=6)
+        axes.set_yticks(range(len(frame)), [label(m) if m in METHODS else m for m in frame.index[::-1]])
         axes.set_ylim(-0.6, len(frame) - 0.4)
         _finish(axes, xlabel, "", False)
         sns.despine(figure, left=True)
@@ -356,7 +365,15 @@ class Panel:
     points: Sequence[tuple[float, float]] = ()
 
 
-def grid_plot(panels: Sequence[Panel], *, ylabel: str, columns: int = 2, logx: bool = False) -> Figure:
+def grid_plot(
+    panels: Sequence[Panel],
+    *,
+    ylabel: str,
+    columns: int = 2,
+    logx: bool = False,
+    logy: bool = False,
+    looks: Mapping[str, Look] = METHODS,
+) -> Figure:
     """Draw one small plot a panel, each on axes of its own, with one legend for all.
 
     Parameters
@@ -367,6 +384,10 @@ def grid_plot(panels: Sequence[Panel], *, ylabel: str, columns: int = 2, logx: b
         Panels side by side.
     logx
         Logarithmic x axis, on the panels whose x spans more than a factor of 3.
+    logy
+        Logarithmic y axis, with a tick a power of ten.
+    looks
+        How each line is named and drawn, where the lines are no methods.
 
     Raises
     ------
@@ -386,11 +407,13 @@ def grid_plot(panels: Sequence[Panel], *, ylabel: str, columns: int = 2, logx: b
         handles = {}
         for axes, panel in zip(grid.flat, panels, strict=False):
             for method, (x, y) in panel.curves.items():
-                handles[METHODS[method].label] = _draw(axes, method, x, y, panel.bands.get(method))
+                handles[looks[method].label] = _draw(axes, looks[method], x, y, panel.bands.get(method))
             for x, y in panel.points:
                 axes.plot(x, y, "x", color=INK, ms=5, mew=1.2)
             span = axes.dataLim.x1 / axes.dataLim.x0 if logx else 1
-            _finish(axes, panel.xlabel, "", span > 3)
+            _finish(axes, panel.xlabel, "", span > 3, logy)
+            if logy:
+                axes.yaxis.set_major_locator(LogLocator())
             if span > 30:
                 axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if span < 300 else (1,)))
             axes.set_title(panel.title, fontsize=10.5, color=INK)
@@ -405,9 +428,8 @@ def grid_plot(panels: Sequence[Panel], *, ylabel: str, columns: int = 2, logx: b
     return figure
 
 
-def _draw(axes: Axes, method: str, x: np.ndarray, y: np.ndarray, band: tuple | None) -> Line2D:
-    """Draw one method's line with its band, or its single point, in its look."""
-    look = METHODS[method]
+def _draw(axes: Axes, look: Look, x: np.ndarray, y: np.ndarray, band: tuple | None) -> Line2D:
+    """Draw one line with its band, or its single point."""
     if len(x) == 1:
         (line,) = axes.plot(x, y, look.marker, color=look.colour, ms=7, label=look.label)
         return line

@@ -245,7 +245,7 @@ class Claim(_Strict):
             "value": f"within {self.tolerance}{unit}",
             "ordering": f"interval within ±{self.margin:g}{unit}"
             if self.side == "same"
-            else f"interval {self.side} {-self.margin if self.side == 'below' else self.margin:g}{unit}",
+            else f"interval {self.side} {-self.margin if self.side == 'below' else self.margin:zg}{unit}",
             "trend": f"{self.direction}, no step back by more than {self.slack:g}{unit}",
             "arithmetic": f"check {self.forensics}",
         }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
 import nbformat
 import pytest
 
+from replications.cscr.experiment import OUTCOMES
 from replications.uniroute.trials import METHODS
 from routebook import ledger, record, runs, site
 
@@ -89,10 +91,16 @@ def small_pages(root, tmp_path_factory):
         "uniroute-settings": ["n_trials=2", "max_prompts=800", "cluster_grid=5,10", "hidden_grid=50"],
         "radialrouter": ["n_seeds=2", "max_prompts=600", "steps=20"],
         "radialrouter-ablations": ["n_seeds=2", "max_prompts=600", "steps=10"],
+        "cscr": ["n_seeds=2", "max_prompts=800", "min_steps=20", "epochs=2", "n_bootstrap=200"],
+        "cscr-ablations": ["n_seeds=2", "max_prompts=600", "min_steps=10", "epochs=1"],
+        "cscr-shifts": [
+            *["n_seeds=2", "max_prompts=800", "min_steps=20", "epochs=2", "n_mixes=3", "label_budgets=25,50"],
+            *["index_sizes=10,100,1000", "n_lookups=200"],
+        ],
     }
     folder = tmp_path_factory.mktemp("pages")
     for page, given in sizes.items():
-        data = "pools=tinypool" if page.startswith("uniroute") else "dataset=tinypool"
+        data = "dataset=tinypool" if page.startswith("radialrouter") else "pools=tinypool"
         words = [part for setting in [data, *given] for part in ("-p", setting)]
         command = [sys.executable, "-m", "routebook", "run", page, "--out", str(folder / page), *words]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
@@ -101,7 +109,18 @@ def small_pages(root, tmp_path_factory):
 
 
 @pytest.mark.parametrize("source", ["built_runs", "small_pages"])
-@pytest.mark.parametrize("page", ["uniroute-pools", "uniroute-settings", "radialrouter", "radialrouter-ablations"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "uniroute-pools",
+        "uniroute-settings",
+        "radialrouter",
+        "radialrouter-ablations",
+        "cscr",
+        "cscr-ablations",
+        "cscr-shifts",
+    ],
+)
 def test_a_page_evaluates_every_claim_of_its_own(request, root, source, page):
     folder = request.getfixturevalue(source)[page]
     results = record.read_results(folder / "results.json")
@@ -112,7 +131,7 @@ def test_a_page_evaluates_every_claim_of_its_own(request, root, source, page):
     firsts = [claim.reads if isinstance(claim.reads, str) else claim.reads[0] for _, claim in found.claims]
     assert len(verdicts) == sum((found.page(first) or "") == name for first in firsts)
     assert all(v.verdict != "not-run" for v in verdicts)
-    if json.loads((folder / "run.json").read_text())["origin"] != "real":
+    if all(r["origin"] != "real" for r in results):
         assert not any(v.verdict in ("reproduced", "partly", "not-reproduced") for v in verdicts)
 
 
@@ -154,6 +173,64 @@ def test_radialrouter_lies_below_the_oracle_in_every_scenario(request, source):
         assert 0 < share < 100
     first, last = (results[f"table-1/{s}/performance/oracle"] for s in ("performance-first", "cost-first"))
     assert first >= last, "where cost counts for nothing, the oracle gives up no performance for it"
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_cscr_lies_below_the_oracle_on_every_pool(request, source):
+    folder = request.getfixturevalue(source)["cscr"]
+    results = {r["id"]: r["value"] for r in _results(folder)}
+    pools = json.loads((folder / "run.json").read_text())["dataset"].split(", ")
+    for pool in pools:
+        oracle = results[f"table-1/{pool}/oracle/area"]
+        areas = {key.split("/")[2]: v for key, v in results.items() if re.fullmatch(f"table-1/{pool}/[^/]+/area", key)}
+        routers = {method: area for method, area in areas.items() if "-minus-" not in method}
+        assert len(routers) == 11
+        assert oracle == max(routers.values())
+        for rival in ("umr", "random", "dataset-oracle"):
+            difference = results[f"table-1/{pool}/cscr-minus-{rival}/area"]
+            assert difference == pytest.approx(routers["cscr"] - routers[rival], abs=1e-9)
+        counted = sum(results[f"table-15/{pool}/{outcome}"] for outcome in OUTCOMES)
+        by_band = sum(v for key, v in results.items() if key.startswith(f"table-14/{pool}/"))
+        assert counted == pytest.approx(by_band), "Tables 14 and 15 count the same prompts"
+        assert -2 <= results[f"figure-2/{pool}/within-minus-between"] <= 2
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_cscrs_ablations_agree_with_one_another(request, source):
+    folder = request.getfixturevalue(source)["cscr-ablations"]
+    results = {r["id"].removeprefix("ablations/"): r["value"] for r in _results(folder)}
+    pools = json.loads((folder / "run.json").read_text())["dataset"].split(", ")
+    for pool in pools:
+        defaults = ("table-5/{}/cscr", "table-8/{}/bands-5", "table-9/{}/k-4", "table-10/{}/printed/gamma-0.2")
+        areas = {results[f"{key.format(pool)}/area"] for key in (*defaults, "table-13/{}/width-x1")}
+        assert len(areas) == 1, "the default setting is one training"
+        signs = [results[f"table-10/{pool}/{sign}/gamma-0/area"] for sign in ("printed", "other")]
+        assert signs[0] == signs[1], "without a penalty it has no sign"
+        for sign in ("printed", "other"):
+            assert 0 <= results[f"table-10/{pool}/{sign}/gamma-0.5/chosen-cost"] <= 1
+        with_bands, without = (results[f"table-7/{pool}/{bands}/area"] for bands in ("with", "without"))
+        assert results[f"table-7/{pool}/with-minus-without/area"] == pytest.approx(with_bands - without, abs=1e-9)
+    assert results["gamma-sign/simulated/printed/slope"] > results["gamma-sign/simulated/other/slope"]
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_cscrs_shifts_lie_below_the_oracle_and_labels_cost_cscr_nothing(request, source):
+    folder = request.getfixturevalue(source)["cscr-shifts"]
+    results = {r["id"].removeprefix("shifts/"): r["value"] for r in _results(folder)}
+    pools = json.loads((folder / "run.json").read_text())["dataset"].split(", ")
+    assert f"table-2/{pools[0]}/cscr/area" in results
+    for table in ("table-2", "table-3"):
+        for pool in pools:
+            areas = {k.split("/")[2]: v for k, v in results.items() if re.fullmatch(f"{table}/{pool}/[^/]+/area", k)}
+            differences = {method: areas.pop(method) for method in list(areas) if "-minus-" in method}
+            for method, area in areas.items():
+                assert 0 < area <= areas["oracle"], (table, pool, method)
+            for pair, difference in differences.items():
+                a, b = pair.split("-minus-")
+                assert difference == pytest.approx(areas[a] - areas[b], abs=1e-9)
+    assert not any(key.startswith("table-3/mmlu-pro/cscr") for key in results), "MMLU-Pro has no fingerprints"
+    spent = {key.split("/")[3] for key in results if key.startswith("newcomers/") and "/cscr/" in key}
+    assert spent == {"0"}
 
 
 def _results(folder):

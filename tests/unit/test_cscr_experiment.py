@@ -385,6 +385,15 @@ def test_an_equally_priced_wrong_choice_is_not_too_cheap():
     assert counts["wrong-but-not-cheap"] == 1
 
 
+def test_bands_are_numbered_by_percentile_where_equal_prices_leave_one_empty():
+    # Nothing lies from 2 up to 2, so bands 1 and 2 are empty.
+    price = np.array([1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 8.0, 9.0, 9.0, 9.0])
+    choice = np.array([0, 0, 1, 7, 8, 8, 8])
+    edges = np.quantile(price, np.linspace(0, 1, 6))
+    assert edges == pytest.approx([1, 2, 2, 2, 9, 9])
+    np.testing.assert_array_equal(experiment.band_counts(choice, price, 5), [2, 0, 0, 2, 3])
+
+
 def test_band_counts_by_hand():
     np.testing.assert_array_equal(
         experiment.band_counts(np.array([0, 0, 3, 1]), np.array([1.0, 2.0, 3.0, 4.0]), 2), [3, 1]

@@ -182,3 +182,19 @@ def test_a_line_plot_is_logarithmic_on_the_axes_asked_for():
         assert (axes.get_xscale() == "log", axes.get_yscale() == "log") == (logx, logy)
     assert axes.yaxis.get_major_formatter()(0.01, None) == "0.01"
     plt.close("all")
+
+
+def test_rows_of_an_interval_plot_are_methods_or_any_other_names():
+    frame = pd.DataFrame({"value": [0.5, 0.6], "low": [0.4, 0.6], "high": [0.6, 0.6]}, index=["k-nn", "Table 1"])
+    (axes,) = figures.interval_plot(frame, xlabel="Area").axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["Table 1", figures.label("k-nn")]
+
+
+def test_small_plots_may_have_logarithmic_heights_with_a_tick_a_power_of_ten():
+    panel = figures.Panel("a pool", {"oracle": (np.array([1.0, 10.0]), np.array([0.5, 2000.0]))}, "x")
+    axes = figures.grid_plot([panel], ylabel="y", logy=True).axes[0]
+    assert axes.get_yscale() == "log"
+    low, high = axes.get_ylim()
+    assert [tick for tick in axes.get_yticks() if low <= tick <= high] == [1, 10, 100, 1000]
+    assert figures.grid_plot([panel], ylabel="y").axes[0].get_yscale() == "linear"
+    plt.close("all")

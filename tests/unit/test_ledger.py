@@ -422,6 +422,11 @@ def test_tables_print_as_many_digits_as_the_paper(tmp_path):
     assert value.test == "within 0.0115: half the spread"
 
 
+def test_a_limit_of_zero_has_no_sign(tmp_path):
+    (entry,) = load(write(tmp_path, [ordering(side="below")])).entries
+    assert entry.claims[0].test.startswith("interval below 0:")
+
+
 def test_no_difference_is_shown_where_nothing_was_compared(tmp_path):
     path = write(tmp_path, [claim(needs={"dataset": "pool", "complete": True})])
     frame = L.table(evaluate(load(path), [record(complete=False, absent=["mmlu"])]))

@@ -17,10 +17,14 @@ def pyproject(root):
     return tomllib.loads((root / "pyproject.toml").read_text())
 
 
+def _pins(path):
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    return dict(line.lower().replace("_", "-").split("==") for line in lines)
+
+
 @pytest.fixture(scope="module")
 def pins(root):
-    lines = [line for line in (root / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
-    return dict(line.lower().replace("_", "-").split("==") for line in lines)
+    return _pins(root / "requirements.lock")
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +33,25 @@ def tracked(root):
     return [root / name for name in listed.splitlines()]
 
 
-def test_every_requirement_is_pinned_inside_its_range(pyproject, pins):
-    project = pyproject["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"] + pyproject["build-system"]["requires"]
+def _check_pinned(wanted, pins):
     for text in wanted:
         requirement = Requirement(text)
         name = requirement.name.lower().replace("_", "-")
-        assert name in pins, f"{name} is not in requirements.lock: run make lock"
+        assert name in pins, f"{name} is not pinned: run make lock"
         assert requirement.specifier.contains(pins[name], prereleases=True), f"{name}=={pins[name]} is outside {text}"
+
+
+def test_every_requirement_is_pinned_inside_its_range(pyproject, pins):
+    project = pyproject["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"] + pyproject["build-system"]["requires"]
+    _check_pinned(wanted, pins)
+
+
+def test_the_scorer_is_pinned_apart_since_what_it_requires_is_not_wanted(root, pyproject, pins):
+    scorer = _pins(root / "requirements-scorer.lock")
+    _check_pinned(pyproject["dependency-groups"]["scorer"], scorer)
+    assert len(scorer) == len(pyproject["dependency-groups"]["scorer"])
+    assert not set(scorer) & set(pins)
 
 
 def test_jupyter_book_stays_on_1x_and_torch_is_pinned(pins):
@@ -54,9 +69,10 @@ def test_environment_yml_installs_from_the_lock(root):
 def test_make_installs_from_the_lock(root):
     makefile = (root / "Makefile").read_text()
     installs = [line for line in makefile.splitlines() if "pip install" in line]
-    assert len(installs) == 2
+    assert len(installs) == 3
     assert "-r requirements.lock" in installs[0]
-    assert "--no-deps" in installs[1]
+    assert "--no-deps -r requirements-scorer.lock" in installs[1]
+    assert "--no-deps" in installs[2]
 
 
 def test_pre_commit_runs_the_pinned_tools(root, pins):
