@@ -15,7 +15,7 @@ import numpy as np
 
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError
-from routebook.routers import MLP, KMeans, check_count, dense, seen_cells
+from routebook.routers import MLP, KMeans, check_count, dense, seen_cells, train_with_adam
 from routebook.threads import one_torch_thread
 
 # Qualities this close are equal.
@@ -125,7 +125,10 @@ class _Softmax(MLP):
         def batch_loss(batch: Any) -> Any:
             return self._prompt_loss(self._logits(inputs[batch]).log_softmax(dim=1), rows[batch]).mean()
 
-        self._train(batch_loss, len(inputs), generator, None, label=type(self).__name__)
+        options = self._adam_options()
+        self.loss_ = train_with_adam(self.network_, batch_loss, len(inputs), generator=generator, **options)
+        self.best_epoch_ = self.epochs - 1
+        self.n_parameters_ = sum(p.numel() for p in self.network_.parameters())
         return self
 
     def _logits(self, inputs: Any) -> Any:

@@ -798,6 +798,28 @@ def train_with_adam(
     return np.array(losses)
 
 
+def seen_cells(quality: np.ndarray) -> Any:
+    """Return which cells of quality [N, M] were observed as a tensor, or None where all were."""
+    import torch
+
+    seen = ~np.isnan(quality)
+    return None if seen.all() else torch.tensor(seen)
+
+
+def observed_loss(cells: Any, seen: Any) -> Any:
+    """Return the mean of a batch's losses [..., B, M] over its observed cells; a batch without any has loss 0.
+
+    Parameters
+    ----------
+    cells : Tensor, [..., B, M]
+    seen : Tensor of bool, [..., B, M], or None
+        None where all were observed.
+    """
+    if seen is None:
+        return cells.mean(dim=(-2, -1))
+    return (cells * seen).sum(dim=(-2, -1)) / seen.sum(dim=(-2, -1)).clamp(min=1)
+
+
 def dense(fan_in: int, fan_out: int, generator: Any, *, bias: bool = True, glorot: bool = True) -> Any:
     """Return a torch Linear layer initialised from `generator` alone (the global random state is not touched).
 
@@ -859,11 +881,10 @@ class Lesson:
         """Make tensors of arrays; `quality` [N, M] is NaN where no label was observed."""
         import torch
 
-        seen = ~np.isnan(quality)
         return cls(
             inputs=torch.tensor(embeddings, dtype=torch.float32),
             targets=torch.tensor(targets, dtype=torch.float32),
-            seen=None if seen.all() else torch.tensor(seen),
+            seen=seen_cells(quality),
             constants=tuple(torch.tensor(constant, dtype=torch.float32) for constant in constants),
             generator=generator,
             output=output,
@@ -964,11 +985,7 @@ def _teach(routers: list[TrainedRouter], lessons: list[Lesson], keepers: list[_K
     def batch_loss(rows: Any) -> Any:
         at = rows if rows.ndim == 1 else (networks, rows)
         cells = first._cell_losses(network(lesson.inputs[at]), lesson.targets[at], *lesson.constants)
-        if lesson.seen is None:
-            return cells.mean(dim=(-2, -1))
-        # A batch without any observed cell has loss 0.
-        seen = lesson.seen[at]
-        return (cells * seen).sum(dim=(-2, -1)) / seen.sum(dim=(-2, -1)).clamp(min=1)
+        return observed_loss(cells, None if lesson.seen is None else lesson.seen[at])
 
     def after_epoch(epoch: int) -> None:
         if keepers[0] is not None:
