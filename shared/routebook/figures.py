@@ -385,7 +385,7 @@ def grid_plot(
     logx
         Logarithmic x axis, on the panels whose x spans more than a factor of 3.
     logy
-        Logarithmic y axis, with a tick a power of ten.
+        Logarithmic y axis; on the panels whose y spans more than a factor of 100, with a tick a power of ten.
     looks
         How each line is named and drawn, where the lines are no methods.
 
@@ -412,7 +412,7 @@ def grid_plot(
                 axes.plot(x, y, "x", color=INK, ms=5, mew=1.2)
             span = axes.dataLim.x1 / axes.dataLim.x0 if logx else 1
             _finish(axes, panel.xlabel, "", span > 3, logy)
-            if logy:
+            if logy and axes.dataLim.y1 / axes.dataLim.y0 > 100:
                 axes.yaxis.set_major_locator(LogLocator())
             if span > 30:
                 axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if span < 300 else (1,)))
