@@ -49,3 +49,11 @@ def encoded(monkeypatch):
 
     monkeypatch.setattr(encoders.Encoder, "encode", spy)
     return texts
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left_open():
+    """Close what a test drew and did not show: some tests count the figures that are open."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

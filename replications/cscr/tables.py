@@ -9,6 +9,7 @@ import html
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ from routebook.significance import Estimate, mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from replications.cscr.params import CSCRParams
+    from replications.cscr.params import CSCRParams, _CSCRParams
+    from routebook.routers import BaseRouter
 
 Record = dict[str, Any]
 OURS = "cscr"
@@ -381,6 +383,53 @@ def tally(frame: pd.DataFrame, rival: str) -> str:
     found = [experiment.difference(frame, pool, OURS, rival) for pool in dict.fromkeys(frame["pool"])]
     more, less = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
     return f"more on {more}, less on {less}, not told apart on {len(found) - more - less} (pools: {len(found)})"
+
+
+def training_lengths(
+    params: _CSCRParams,
+    pools: Mapping[str, PoolSetting],
+    frame: pd.DataFrame,
+    rivals: Sequence[str] = ("cscr", "umr", "zero-router", "dataset-oracle"),
+    n_jobs: int = 1,
+) -> tuple[dict[str, int], dict[str, dict[str, Estimate]]]:
+    """Train CSCR for the paper's epochs, however few steps they are, and compare its area with that of others.
+
+    Parameters
+    ----------
+    frame
+        `experiment.evaluate` of the page's routers on the same splits, CSCR with at least `min_steps` steps among them.
+
+    Returns
+    -------
+    steps : dict
+        Pool to training steps.
+    differences : dict
+        Pool to rival to this CSCR's area less the rival's, paired over seeds.
+    """
+    plain = experiment.run_all(pools, params.seeds, partial(_plain_epochs, params), n_jobs)
+    areas = experiment.evaluate(plain)
+    steps = {run.split.name: run.routers[OURS].n_steps_ for run in plain}
+    differences: dict[str, dict[str, Estimate]] = {}
+    for pool in pools:
+        ours, others = (experiment.by_seed(each, pool) for each in (areas, frame))
+        differences[pool] = {r: mean_interval((ours[OURS] - others[r]).to_numpy(dtype=float)) for r in rivals}
+    return steps, differences
+
+
+def _plain_epochs(params: _CSCRParams, split: Split) -> dict[str, BaseRouter]:
+    return {OURS: experiment.cscr_for(params, split, min_steps=0)}
+
+
+def training_lengths_table(steps: Mapping[str, int], differences: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
+    """Return what `training_lengths` found as shown: one row a pool, bold where the 95 % interval excludes 0."""
+    digits = DIGITS["area"].replace("{:", "{:+")
+    shown = {}
+    for pool, rivals in differences.items():
+        shown[place(pool)] = {"training steps": str(steps[pool])}
+        for rival, found in rivals.items():
+            name = "CSCR as above" if rival == OURS else label(rival)
+            shown[place(pool)][f"less {name}"] = cell(found, digits, told_apart(found))
+    return pd.DataFrame.from_dict(shown, orient="index")
 
 
 def first_runs(done: Sequence[Run]) -> dict[str, Run]:

@@ -51,6 +51,23 @@ def test_processes_change_no_number(setting, done):
     assert alone.equals(together)
 
 
+def test_the_papers_epochs_are_the_default_training_where_it_needs_no_more_steps(setting, done, frame):
+    """One epoch of three batches is more than one step: the same router, and as far from UMR as the page's own."""
+    params = SMALL.model_copy(update={"min_steps": 1})
+    pools = {"simulated": setting}
+    same = experiment.evaluate(experiment.run_all(pools, params.seeds, partial(experiment.routers_for, params)))
+    steps, found = tables.training_lengths(params, pools, same, rivals=("cscr", "umr"))
+    assert found["simulated"]["cscr"].estimate == 0
+    assert found["simulated"]["umr"] == experiment.difference(same, "simulated", "cscr", "umr")
+    # With at least five steps the page's router has had another training.
+    longer, apart = tables.training_lengths(SMALL, pools, frame, rivals=("cscr",))
+    assert longer == steps
+    assert steps["simulated"] < done[0].routers["cscr"].n_steps_
+    assert apart["simulated"]["cscr"].estimate != 0
+    shown = tables.training_lengths_table(steps, found)
+    assert list(shown.columns) == ["training steps", "less CSCR as above", "less UMR"]
+
+
 # ------------------------------------------------------------------------------------------------------- fingerprints
 
 
