@@ -73,12 +73,15 @@ def data_used(built: Sequence[Built]) -> str:
 
 def describe_data(run: dict[str, Any]) -> str:
     """Say in a few words which data a run used."""
+    from routebook.datasets.cards import read_card
     from routebook.site import ORIGIN_WORDS
 
     if run["dataset"] == "all":
         return "every dataset present"
-    origin = ORIGIN_WORDS[run["origin"]] if run["origin"] else "of several tiers, named where they are used"
-    words = f"**{run['dataset']}** ({origin})"
+    tiers: dict[str, list[str]] = {}
+    for name in run["dataset"].split(", "):
+        tiers.setdefault(run["origin"] or read_card(name).origin, []).append(name)
+    words = " and ".join(f"**{', '.join(names)}** ({ORIGIN_WORDS[origin]})" for origin, names in tiers.items())
     return words + (f"; not present of it: {', '.join(run['absent'])}" if run["absent"] else "")
 
 

@@ -67,6 +67,12 @@ def test_data_is_described_with_its_tier_and_what_is_absent(run, words):
     assert fragments.describe_data(run) in fragments.notebook_footer(run)
 
 
+def test_data_of_several_tiers_is_described_tier_by_tier():
+    run = {"dataset": "routerbench, tinypool, mmlu-pro", "origin": None, "absent": []}
+    said = fragments.describe_data(run)
+    assert said.startswith("**routerbench, mmlu-pro** (real, published data) and **tinypool** (made by this project")
+
+
 def test_the_notice_warns_where_data_is_not_real():
     assert fragments.notice(make_run()).startswith(":::{note}\n")
     assert "Profile: quick." in fragments.notice(make_run())
