@@ -1,0 +1,1 @@
+"""SemiRouter: sparse data, the R-adapter, and the energy table (Wang et al.)."""
