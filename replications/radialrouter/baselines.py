@@ -20,14 +20,23 @@ from replications.radialrouter.radial_router import query_groups
 from routebook.benchmark import RoutingBenchmark
 from routebook.datasets.routerbench import SOURCES
 from routebook.errors import UserError, suggest
-from routebook.routers import MLP, BaseRouter, check_count, dense, group_means, observed_mean, train_with_adam
+from routebook.routers import (
+    MLP,
+    TIE,
+    BaseRouter,
+    best_llm,
+    check_count,
+    dense,
+    group_means,
+    observed_mean,
+    train_with_adam,
+)
 from routebook.threads import one_torch_thread
 
 DOLLARS = "USD per prompt"
 EQ7_UNIT = "USD per 1,000 queries"
 # Table 7: GPT-4, the paper's dearest LLM. Pools priced in other units are rescaled to it, so alpha keeps its range.
 DEAREST = 7.185
-TIE = 1e-12
 # RouterDC's code: an LLM with a score of at most 0 is no positive example, one above 0.5 no negative example.
 POSITIVE_ABOVE, NEGATIVE_UP_TO = 0.0, 0.5
 ROUTERDC_SD = 0.78
@@ -84,17 +93,6 @@ def check_alpha(benchmark: RoutingBenchmark, alpha: float, who: str = "scores") 
         raise UserError(
             f"{who}: costs are in {DOLLARS}, alpha is for {EQ7_UNIT}; pass with_eq7_cost(benchmark) instead"
         )
-
-
-def best_llm(score: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """Return the LLM with the highest score on each prompt, [N]; of equals the cheapest, then the first.
-
-    -1 where no LLM was observed. `score` and `cost` are [N, M].
-    """
-    score = np.where(np.isnan(score), -np.inf, score)
-    top = score.max(axis=1)
-    best = np.where(score >= top[:, None] - TIE, cost, np.inf).argmin(axis=1)
-    return np.where(np.isneginf(top), -1, best)
 
 
 @dataclass(frozen=True, eq=False)
@@ -464,7 +462,7 @@ class RouterDC(CosineClassifier):
     Sample-LLM loss: each of the top-K LLMs against the bottom-K by cosine similarity, Eq. (9) in its original form;
     as in RouterDC's code an LLM with score <= 0 is no positive and one with score > 0.5 no negative. Sample-sample
     loss, Eq. (5): a query of the same group against `n_negatives` of other groups, all from the batch, with the groups
-    and the rules of RadialRouter's own (`radial_router.query_groups`, `losses.pairs`).
+    and the rules of RadialRouter's own (`radial_router.query_groups`, `contrastive.pairs`).
 
     Parameters
     ----------
@@ -500,7 +498,7 @@ class RouterDC(CosineClassifier):
     def _learn(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, score: np.ndarray) -> None:
         import torch
 
-        from replications.radialrouter.losses import pairs, query_query
+        from routebook.contrastive import pairs, query_query
 
         groups = self.groups
         if groups is None:

@@ -16,6 +16,7 @@ from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError, suggest
 from routebook.progress import progress
 from routebook.routers import BaseRouter, check_count
+from routebook.text_encoder import TextEncoder
 from routebook.threads import one_torch_thread
 
 BACKBONES = ("radialformer", "star-transformer", "transformer", "mlp")
@@ -187,12 +188,7 @@ class RadialRouter(BaseRouter):
         """Return the trained encoder's vectors of prompts, [N, D], for a router with `finetune_encoder`."""
         if not hasattr(self, "text_encoder_"):
             raise UserError("RadialRouter.embed needs a router fitted with finetune_encoder=True; else use routebook")
-        import torch
-
-        with torch.inference_mode(), one_torch_thread():
-            tokens = self.text_encoder_.tokens(prompts)
-            parts = np.array_split(np.arange(len(tokens)), -(-len(tokens) // self.batch_size))
-            return torch.cat([self.text_encoder_([tokens[i] for i in part]) for part in parts]).numpy()
+        return self.text_encoder_.embed(prompts, self.batch_size)
 
     def _run(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import torch
@@ -206,7 +202,9 @@ class RadialRouter(BaseRouter):
     def _prepare(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> _Job:
         embeddings = self._check_fit(benchmark, embeddings)
         self._check_parameters(benchmark)
-        text_encoder = _TextEncoder(self.encoder, self.max_length, self.seed) if self.finetune_encoder else None
+        text_encoder = (
+            TextEncoder(self.encoder, self.max_length, self.seed, who="RadialRouter") if self.finetune_encoder else None
+        )
         self.models_ = list(benchmark.models)
         self.cost_ = benchmark.mean_cost * self.cost_scale
         self.groups_ = None
@@ -545,7 +543,7 @@ def _objective(jobs: list[_Job]) -> Callable[[Any, Any, list], Any]:
     import torch
 
     from replications.radialrouter.losses import LOSSES as FUNCTIONS
-    from replications.radialrouter.losses import pairs, query_query
+    from routebook.contrastive import pairs, query_query
 
     by_loss: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
@@ -576,56 +574,3 @@ def _objective(jobs: list[_Job]) -> Callable[[Any, Any, list], Any]:
         return total
 
     return objective
-
-
-class _TextEncoder:
-    """A transformers model that is trained with the router: tokens in, the first token's last hidden state out."""
-
-    def __init__(self, name: str, max_length: int, seed: int):
-        from routebook.encoders import encoder
-
-        try:
-            source = encoder(name)
-            # Looks a hub id up once, with a short time-out; transformers would try for a minute.
-            source.fingerprint  # noqa: B018
-            self.tokenizer, self.model = _pretrained(source.source, source.revision, seed)
-        except Exception as error:
-            # Loaders raise whatever their file formats and transports raise; the user can act on name and reason.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"RadialRouter: encoder {name!r} could not be loaded for training; tried it as a name routebook knows, "
-                f"a local folder, the local hub cache and the hub ({reason}). Offline, encoder='minilm' works, as does "
-                "a folder that save_pretrained() wrote; finetune_encoder=False needs none"
-            ) from error
-        self.tokenizer.truncation_side = "left"
-        longest = min(max_length, getattr(self.model.config, "max_position_embeddings", max_length))
-        self.max_length = longest
-        self.width = int(self.model.config.hidden_size)
-
-    def tokens(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each prompt, cut from the left."""
-        return self.tokenizer(list(prompts), truncation=True, max_length=self.max_length)["input_ids"]
-
-    def __call__(self, tokens: list[list[int]]) -> Any:
-        """Return E(x) before any projection, [B, D]."""
-        batch = self.tokenizer.pad({"input_ids": tokens}, return_tensors="pt")
-        return self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state[:, 0]
-
-
-def _pretrained(source: str, revision: str | None, seed: int) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            # A checkpoint without some weights (a pooler) gets random ones.
-            torch.manual_seed(seed)
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-            model = AutoModel.from_pretrained(source, revision=revision).to(torch.float32)
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    return tokenizer, model

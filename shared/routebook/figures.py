@@ -66,6 +66,13 @@ METHODS: dict[str, Look] = {
     "thompson": Look("Thompson", "#628c07", ":", (5, 0, 36)),
     "soft-moe": Look("Soft-MoE", "#8755f2", (0, (5, 2)), (3, 1, 0)),
     "parametric": Look("Parametric", "#078c4c", (0, (3, 1, 1, 1)), (7, 1, 0)),
+    "semirouter-emb": Look("SemiRouter (EMB)", "#aa4ef2", "-", (10, 1, 0)),
+    "semirouter-mlp": Look("SemiRouter (MLP)", "#e84acf", "--", (3, 1, 180)),
+    "semirouter-att": Look("RadialRouter (ATT)", "#3a98b5", "-.", (5, 1, 36)),
+    "bert-full": Look("BERT, full data", "#33a145", (0, (5, 2)), (8, 1, 22)),
+    "zooter": Look("ZOOTER", "#829630", (0, (3, 1, 1, 1)), (6, 1, 30)),
+    "lora-retriever": Look("LoraRetriever", "#549c32", ":", (9, 1, 0)),
+    "router-dc-ss": Look("RouterDC (sample–sample)", "#4e7cf2", (0, (1, 2)), (4, 1, 45)),
 }
 
 

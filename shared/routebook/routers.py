@@ -26,6 +26,8 @@ Validation = tuple[RoutingBenchmark, np.ndarray]
 # From so many neighbours on, putting them in order takes longer than finding them.
 MANY_NEIGHBOURS = 100
 QUERIES_AT_ONCE = 1024
+# Scores closer than this are equal.
+TIE = 1e-12
 
 
 @runtime_checkable
@@ -261,6 +263,17 @@ def group_means(quality: np.ndarray, groups: np.ndarray, n_groups: int) -> tuple
         return totals / counts, counts
     overall = np.broadcast_to(observed_mean(quality), totals.shape).copy()
     return np.divide(totals, counts, out=overall, where=counts > 0), counts
+
+
+def best_llm(score: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """Return the LLM with the highest score on each prompt, [N]; of equals the cheapest, then the first.
+
+    -1 where no LLM was observed. `score` and `cost` are [N, M].
+    """
+    score = np.where(np.isnan(score), -np.inf, score)
+    top = score.max(axis=1)
+    best = np.where(score >= top[:, None] - TIE, cost, np.inf).argmin(axis=1)
+    return np.where(np.isneginf(top), -1, best)
 
 
 class Random(BaseRouter):

@@ -8,6 +8,7 @@ import torch
 
 from replications.radialrouter import losses, radial_router
 from replications.radialrouter.radial_router import QUICK, RadialRouter, fit_many, query_groups, true_scores
+from routebook import contrastive
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError
 from routebook.routers import Router
@@ -130,12 +131,12 @@ def test_query_query_by_hand_on_three_prompts():
     """Two prompts of one group at 60 degrees, a third at right angles to the first: cosines 1/2, 0 and sqrt(3)/2."""
     query = torch.tensor([[2.0, 0.0], [0.5, 0.75**0.5], [0.0, 3.0]], dtype=torch.float64)
     groups = torch.tensor([0, 0, 1])
-    partners, found, negative = losses.pairs(groups, torch.rand(3, 3), 3)
+    partners, found, negative = contrastive.pairs(groups, torch.rand(3, 3), 3)
     assert found.tolist() == [True, True, False]
     assert partners[:2, 0].tolist() == [1, 0]
     assert partners[0, 1:][negative[0]].tolist() == [2]
     assert negative.sum(dim=1).tolist() == [1, 1, 2]
-    value = losses.query_query(query, partners, found, negative)
+    value = contrastive.query_query(query, partners, found, negative)
     e = np.exp
     expected = [-np.log(e(0.5) / (e(0.5) + e(0.0))), -np.log(e(0.5) / (e(0.5) + e(0.75**0.5))), 0.0]
     np.testing.assert_allclose(value, expected)
@@ -145,7 +146,7 @@ def test_pairs_are_drawn_evenly_from_the_right_groups():
     groups = torch.tensor([0, 0, 0, 1, 1, 2])
     generator = torch.Generator().manual_seed(0)
     keys = torch.rand(3000, 6, 6, generator=generator)
-    partners, found, negative = losses.pairs(groups.expand(3000, -1), keys, 2)
+    partners, found, negative = contrastive.pairs(groups.expand(3000, -1), keys, 2)
     assert negative.all()
     assert found[0].tolist() == [True] * 5 + [False]
     positive, others = partners[:, 0, 0], partners[:, 0, 1:]

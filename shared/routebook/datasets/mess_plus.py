@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from routebook.benchmark import RoutingBenchmark
-from routebook.datasets.cards import Card
-from routebook.datasets.files import Place, matrix, read_tables
+from routebook.datasets.cards import Card, read_card
+from routebook.datasets.files import Place, locate, matrix, read_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TABLE = "mess_plus.csv.gz"
 
@@ -24,13 +31,7 @@ def load(card: Card, place: Place) -> RoutingBenchmark:
     DataError
         Files missing, damaged or with impossible values.
     """
-    tables = read_tables(card, place)
-    frame = tables[TABLE]
-    repeats = frame.duplicated(["benchmark_name", "doc_id"])
-    frame = frame[~repeats]
-    notes = [*tables.notes]
-    if repeats.any():
-        notes.append(f"{int(repeats.sum()):,} rows that repeat a (benchmark, doc_id) left out; the first is kept")
+    frame, notes = _questions(card, place)
     sizes = list(MODELS)
     return RoutingBenchmark(
         name=card.name,
@@ -43,5 +44,29 @@ def load(card: Card, place: Place) -> RoutingBenchmark:
         origin=card.origin,
         quality_kind=card.quality.kind,
         ids=(frame["benchmark_name"] + "." + frame["doc_id"].astype(str)).to_numpy(dtype=str),
-        notes=tuple(notes),
+        notes=notes,
     )
+
+
+def inference_seconds() -> np.ndarray:
+    """Return how long each call took, in seconds, [N, M]: rows and columns as in `load`.
+
+    Raises
+    ------
+    DataError
+        Files missing, damaged or with impossible values.
+    """
+    card = read_card("mess-plus")
+    frame, _ = _questions(card, locate(card))
+    return matrix(frame, [f"inference_time_{size}" for size in MODELS])
+
+
+def _questions(card: Card, place: Place) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the logs without the rows that repeat a question, and what was left out."""
+    tables = read_tables(card, place)
+    frame = tables[TABLE]
+    repeats = frame.duplicated(["benchmark_name", "doc_id"])
+    notes = [*tables.notes]
+    if repeats.any():
+        notes.append(f"{int(repeats.sum()):,} rows that repeat a (benchmark, doc_id) left out; the first is kept")
+    return frame[~repeats], tuple(notes)
