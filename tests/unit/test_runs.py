@@ -528,8 +528,12 @@ def test_build_reruns_exactly_what_changed(toy, build):
 
 def test_chapters_run_in_processes_of_their_own_but_those_that_measure_time_run_last_and_alone(toy, monkeypatch):
     """With real kernels: three chapters, two at once, each with the numbers it has by itself."""
+    from joblib.externals.loky import get_reusable_executor
+
     from routebook import site
 
+    # Workers that earlier tests left would know neither the toy's folder nor its environment.
+    get_reusable_executor().shutdown(wait=True)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(toy.root), *sys.path]))
     said = []
     for name in ("timed", "other"):
@@ -554,6 +558,7 @@ def test_chapters_run_in_processes_of_their_own_but_those_that_measure_time_run_
     for records in means.values():
         assert [r["value"] for r in records if r["id"] == "mean"] == [pytest.approx(expected)]
     assert all(runs.is_complete(plan.out, plan.digest) for plan in plans)
+    get_reusable_executor().shutdown(wait=True)
 
 
 def test_prose_tags_and_cell_ids_change_the_page_without_a_rerun(toy, build):
