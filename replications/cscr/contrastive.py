@@ -91,7 +91,7 @@ class CSCR(BaseRouter):
         AdamW; 10, 5e-4 and 512 in Appendix D.1. The last epoch is kept.
     min_steps
         Train further whole epochs until there were so many steps: 10 epochs are 700 steps on the paper's EmbedLLM, but
-        40 on 2,000 prompts. 0 for exactly `epochs`.
+        40 on 2,000 prompts. 0, as in the paper, for exactly `epochs`.
     seed
         Of the initial weights and the shuffling.
 
@@ -129,7 +129,7 @@ class CSCR(BaseRouter):
     width_factor: int = 1
     bias: bool = False
     epochs: int = 10
-    min_steps: int = 300
+    min_steps: int = 0
     lr: float = 5e-4
     batch_size: int = 512
     seed: int = 0

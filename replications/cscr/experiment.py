@@ -277,7 +277,7 @@ def _simulated_fingerprints(benchmark: RoutingBenchmark) -> tuple[np.ndarray, li
 
 
 def epochs_for(params: _CSCRParams, n_prompts: int) -> int:
-    """Return how often training goes through so many prompts: `epochs`, or more where that makes too few steps."""
+    """Return how often training goes through so many prompts: `epochs`, or more where `min_steps` asks for them."""
     batches = -(-n_prompts // params.batch_size)
     return max(params.epochs, -(-params.min_steps // batches))
 
@@ -466,8 +466,8 @@ def processes_for(params: _CSCRParams, n_trainings: int) -> int:
     """Return how many processes so many trainings are worth: one, or one a processor."""
     from joblib import cpu_count
 
-    steps = max(params.min_steps, params.epochs)
-    return 1 if n_trainings * steps * params.batch_size < WORTH_PROCESSES else cpu_count()
+    seen = max(params.epochs * params.max_prompts, params.min_steps * params.batch_size)
+    return 1 if n_trainings * seen < WORTH_PROCESSES else cpu_count()
 
 
 def run_all(pools: Mapping[str, PoolSetting], seeds: Sequence[int], make: Make, n_jobs: int = 1) -> list[Run]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -175,12 +176,13 @@ def measure_lookup(
     repeats: int = 200,
     seconds: float = 0.5,
     lam: float = 0.1,
+    threads: int = 1,
     embedding: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Time the routing of a query that is already in the descriptors' space: Top_k, then cost (Eq. (9)).
 
-    One thread. Every way is timed on the same pool, one prompt at a time and in a batch; "numpy" is the plain argmax
+    Every way is timed on the same pool, one prompt at a time and in a batch; "numpy" is the plain argmax
     of similarity - lam * cost over the whole pool, which needs no top-k. The smallest time counts, the one least
     disturbed by what else the machine does.
 
@@ -196,6 +198,8 @@ def measure_lookup(
         Dimensions of a descriptor.
     repeats, seconds
         At most so many repeats, and about so long at most, for each time; at least three.
+    threads
+        Of a batch, at most; a single lookup has one.
     embedding : mapping, optional
         Microseconds a prompt of embedding it, under "single" and "batch" (`embedding_times`).
 
@@ -218,12 +222,21 @@ def measure_lookup(
             found = None if top is None else top(queries)
             recall = np.nan if found is None else float((found[:, :, None] == exact[:, None, :]).any(axis=2).mean())
             for mode, part in (("single", queries[:1]), ("batch", queries)):
-                with one_thread():
+                with _at_most(threads if mode == "batch" else 1):
                     us = 1e6 * _smallest_time(choose, part, repeats, seconds) / len(part)
                 extra = np.nan if embedding is None else embedding[mode]
                 rows.append((kind, n, mode, len(part), us, us + extra, recall, build))
     columns = ["index", "n", "mode", "queries", "us", "us_with_embedding", "recall", "build_s"]
     return pd.DataFrame(rows, columns=columns)
+
+
+@contextmanager
+def _at_most(threads: int) -> Iterator[None]:
+    """Let faiss and BLAS use so many threads, then restore what was set."""
+    from threadpoolctl import threadpool_limits
+
+    with one_thread(), threadpool_limits(threads):
+        yield
 
 
 Choose = Callable[[np.ndarray], np.ndarray]

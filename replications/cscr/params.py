@@ -47,10 +47,9 @@ class _CSCRParams(EmbeddedParams):
     hidden: int = parameter(384, "hidden width of the two-layer head", ge=1, le=100_000)
     epochs: int = parameter(10, "passes over the training prompts", ge=1, le=100_000)
     min_steps: int = parameter(
-        300,
-        "least number of training steps: with few prompts the passes are as many as that takes",
-        paper=1,
-        ge=1,
+        0,
+        "least number of training steps: with few prompts the passes are as many as that takes; 0: `epochs` passes",
+        ge=0,
         le=1_000_000,
     )
     lr: float = parameter(5e-4, "learning rate", gt=0.0, le=1.0)
@@ -83,6 +82,9 @@ class CSCRParams(_CSCRParams):
 
     n_bootstrap: int = parameter(5000, "resamples B of Table 16's paired bootstrap", ge=100, le=1_000_000)
     n_examples: int = parameter(3, "prompts shown of each pool in Figure 5", ge=1, le=100)
+    long_steps: int = parameter(
+        300, "least number of training steps of the longer training that CSCR is compared with", ge=1, le=1_000_000
+    )
 
 
 class AblationsParams(_CSCRParams):

@@ -27,7 +27,7 @@ from routebook.significance import Estimate, mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from replications.cscr.params import CSCRParams, _CSCRParams
+    from replications.cscr.params import CSCRParams
     from routebook.routers import BaseRouter
 
 Record = dict[str, Any]
@@ -149,7 +149,7 @@ def defaults_table(params: CSCRParams) -> pd.DataFrame:
         "epochs": "10",
         "lr": "0.0005",
         "batch_size": "512",
-        "min_steps": "none: the epochs",
+        "min_steps": "0: the epochs alone",
     }
     rows = {name: {"here": f"{getattr(params, name):g}", "the paper": said} for name, said in paper.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -386,18 +386,18 @@ def tally(frame: pd.DataFrame, rival: str) -> str:
 
 
 def training_lengths(
-    params: _CSCRParams,
+    params: CSCRParams,
     pools: Mapping[str, PoolSetting],
     frame: pd.DataFrame,
     rivals: Sequence[str] = ("cscr", "umr", "zero-router", "dataset-oracle"),
     n_jobs: int = 1,
 ) -> tuple[dict[str, int], dict[str, dict[str, Estimate]]]:
-    """Train CSCR for the paper's epochs, however few steps they are, and compare its area with that of others.
+    """Train CSCR for at least `long_steps` steps, and compare its area with that of others.
 
     Parameters
     ----------
     frame
-        `experiment.evaluate` of the page's routers on the same splits, CSCR with at least `min_steps` steps among them.
+        `experiment.evaluate` of the page's routers on the same splits, CSCR as the page trains it among them.
 
     Returns
     -------
@@ -406,9 +406,9 @@ def training_lengths(
     differences : dict
         Pool to rival to this CSCR's area less the rival's, paired over seeds.
     """
-    plain = experiment.run_all(pools, params.seeds, partial(_plain_epochs, params), n_jobs)
-    areas = experiment.evaluate(plain)
-    steps = {run.split.name: run.routers[OURS].n_steps_ for run in plain}
+    longer = experiment.run_all(pools, params.seeds, partial(_trained_longer, params), n_jobs)
+    areas = experiment.evaluate(longer)
+    steps = {run.split.name: run.routers[OURS].n_steps_ for run in longer}
     differences: dict[str, dict[str, Estimate]] = {}
     for pool in pools:
         ours, others = (experiment.by_seed(each, pool) for each in (areas, frame))
@@ -416,8 +416,8 @@ def training_lengths(
     return steps, differences
 
 
-def _plain_epochs(params: _CSCRParams, split: Split) -> dict[str, BaseRouter]:
-    return {OURS: experiment.cscr_for(params, split, min_steps=0)}
+def _trained_longer(params: CSCRParams, split: Split) -> dict[str, BaseRouter]:
+    return {OURS: experiment.cscr_for(params, split, min_steps=params.long_steps)}
 
 
 def training_lengths_table(steps: Mapping[str, int], differences: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:

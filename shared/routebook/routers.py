@@ -993,12 +993,17 @@ def _teach(routers: list[TrainedRouter], lessons: list[Lesson], keepers: list[_K
     else:
         network, lesson = _SideBySide([router.network_ for router in routers]), _stacked(lessons)
         generator, hand_back = [each.generator for each in lessons], network.hand_back
-    networks = torch.arange(len(routers))[:, None]
+    starts = torch.arange(len(routers))[:, None] * len(lessons[0].inputs)
+
+    def taken(of: Any, rows: Any) -> Any:
+        if rows.ndim == 1:
+            return of[rows]
+        # One index over all networks' rows: a quarter of the time that a pair of indices takes.
+        return of.flatten(0, 1).index_select(0, (rows + starts).flatten()).view(*rows.shape, -1)
 
     def batch_loss(rows: Any) -> Any:
-        at = rows if rows.ndim == 1 else (networks, rows)
-        cells = first._cell_losses(network(lesson.inputs[at]), lesson.targets[at], *lesson.constants)
-        return observed_loss(cells, None if lesson.seen is None else lesson.seen[at])
+        cells = first._cell_losses(network(taken(lesson.inputs, rows)), taken(lesson.targets, rows), *lesson.constants)
+        return observed_loss(cells, None if lesson.seen is None else taken(lesson.seen, rows))
 
     def after_epoch(epoch: int) -> None:
         if keepers[0] is not None:

@@ -51,21 +51,24 @@ def test_processes_change_no_number(setting, done):
     assert alone.equals(together)
 
 
-def test_the_papers_epochs_are_the_default_training_where_it_needs_no_more_steps(setting, done, frame):
-    """One epoch of three batches is more than one step: the same router, and as far from UMR as the page's own."""
-    params = SMALL.model_copy(update={"min_steps": 1})
+def test_a_longer_training_is_another_router_only_where_it_is_longer(setting, done, frame):
+    """One epoch is one step: the same router, and as far from UMR as the page's own."""
+    params = SMALL.model_copy(update={"min_steps": 0, "long_steps": 1})
     pools = {"simulated": setting}
-    same = experiment.evaluate(experiment.run_all(pools, params.seeds, partial(experiment.routers_for, params)))
-    steps, found = tables.training_lengths(params, pools, same, rivals=("cscr", "umr"))
+    plain = experiment.run_all(pools, params.seeds, partial(experiment.routers_for, params))
+    areas = experiment.evaluate(plain)
+    steps, found = tables.training_lengths(params, pools, areas, rivals=("cscr", "umr"))
+    assert steps["simulated"] == plain[0].routers["cscr"].n_steps_ == 1
     assert found["simulated"]["cscr"].estimate == 0
-    assert found["simulated"]["umr"] == experiment.difference(same, "simulated", "cscr", "umr")
-    # With at least five steps the page's router has had another training.
-    longer, apart = tables.training_lengths(SMALL, pools, frame, rivals=("cscr",))
-    assert longer == steps
-    assert steps["simulated"] < done[0].routers["cscr"].n_steps_
-    assert apart["simulated"]["cscr"].estimate != 0
+    assert found["simulated"]["umr"] == experiment.difference(areas, "simulated", "cscr", "umr")
     shown = tables.training_lengths_table(steps, found)
     assert list(shown.columns) == ["training steps", "less CSCR as above", "less UMR"]
+    # Five steps are the router that the module's settings train.
+    longer, apart = tables.training_lengths(params.model_copy(update={"long_steps": 5}), pools, areas)
+    assert longer["simulated"] == done[0].routers["cscr"].n_steps_ == 5
+    gain = frame["area"].where(frame["method"] == "cscr").mean() - areas["area"].where(areas["method"] == "cscr").mean()
+    assert apart["simulated"]["cscr"].estimate == pytest.approx(gain)
+    assert gain != 0
 
 
 # ------------------------------------------------------------------------------------------------------- fingerprints
