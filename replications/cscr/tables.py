@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from replications.cscr.params import CSCRParams
-    from routebook.routers import BaseRouter
 
 Record = dict[str, Any]
 OURS = "cscr"
@@ -385,51 +384,61 @@ def tally(frame: pd.DataFrame, rival: str) -> str:
     return f"more on {more}, less on {less}, not told apart on {len(found) - more - less} (pools: {len(found)})"
 
 
+# The trained routers of Table 1; of the others, those that CSCR is first compared with.
+TRAINED, UNTRAINED = ("cscr", "vanilla", "soft-moe", "parametric"), ("umr", "zero-router", "dataset-oracle")
+
+
 def training_lengths(
-    params: CSCRParams,
-    pools: Mapping[str, PoolSetting],
-    frame: pd.DataFrame,
-    rivals: Sequence[str] = ("cscr", "umr", "zero-router", "dataset-oracle"),
-    n_jobs: int = 1,
+    params: CSCRParams, pools: Mapping[str, PoolSetting], frame: pd.DataFrame, n_jobs: int = 1
 ) -> tuple[dict[str, int], dict[str, dict[str, Estimate]]]:
-    """Train CSCR for at least `long_steps` steps, and compare its area with that of others.
+    """Train every router that is trained for at least `long_steps` steps, and compare areas.
 
     Parameters
     ----------
     frame
-        `experiment.evaluate` of the page's routers on the same splits, CSCR as the page trains it among them.
+        `experiment.evaluate` of the page's routers on the same splits, as the page trains them.
 
     Returns
     -------
     steps : dict
-        Pool to training steps.
+        Pool to CSCR's training steps.
     differences : dict
-        Pool to rival to this CSCR's area less the rival's, paired over seeds.
+        Pool to difference in area, paired over seeds, by what is compared: "longer-cscr-minus-cscr" and so on for all
+        of `TRAINED`, "longer-cscr-minus-umr" and so on for `UNTRAINED`, and "cscr-minus-longer-soft-moe" and so on:
+        CSCR as the page trains it less another of `TRAINED` that was trained longer.
     """
-    longer = experiment.run_all(pools, params.seeds, partial(_trained_longer, params), n_jobs)
+    long = params.model_copy(update={"min_steps": params.long_steps})
+    longer = experiment.run_all(pools, params.seeds, partial(experiment.routers_for, long, methods=TRAINED), n_jobs)
     areas = experiment.evaluate(longer)
     steps = {run.split.name: run.routers[OURS].n_steps_ for run in longer}
     differences: dict[str, dict[str, Estimate]] = {}
     for pool in pools:
-        ours, others = (experiment.by_seed(each, pool) for each in (areas, frame))
-        differences[pool] = {r: mean_interval((ours[OURS] - others[r]).to_numpy(dtype=float)) for r in rivals}
+        after, before = (experiment.by_seed(each, pool) for each in (areas, frame))
+        pairs = {f"longer-{m}-minus-{m}": after[m] - before[m] for m in TRAINED}
+        pairs |= {f"longer-{OURS}-minus-{m}": after[OURS] - before[m] for m in UNTRAINED}
+        pairs |= {f"{OURS}-minus-longer-{m}": before[OURS] - after[m] for m in TRAINED if m != OURS}
+        differences[pool] = {name: mean_interval(pair.to_numpy(dtype=float)) for name, pair in pairs.items()}
     return steps, differences
 
 
-def _trained_longer(params: CSCRParams, split: Split) -> dict[str, BaseRouter]:
-    return {OURS: experiment.cscr_for(params, split, min_steps=params.long_steps)}
-
-
 def training_lengths_table(steps: Mapping[str, int], differences: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:
-    """Return what `training_lengths` found as shown: one row a pool, bold where the 95 % interval excludes 0."""
+    """Return what `training_lengths` found as shown: one column a pool, bold where the 95 % interval excludes 0."""
     digits = DIGITS["area"].replace("{:", "{:+")
-    shown = {}
-    for pool, rivals in differences.items():
-        shown[place(pool)] = {"training steps": str(steps[pool])}
-        for rival, found in rivals.items():
-            name = "CSCR as above" if rival == OURS else label(rival)
-            shown[place(pool)][f"less {name}"] = cell(found, digits, told_apart(found))
-    return pd.DataFrame.from_dict(shown, orient="index")
+    shown = {
+        place(pool): {"training steps": str(steps[pool])}
+        | {_compared_lengths(name): cell(found, digits, told_apart(found)) for name, found in pairs.items()}
+        for pool, pairs in differences.items()
+    }
+    return pd.DataFrame(shown)
+
+
+def _compared_lengths(pair: str) -> str:
+    """Return "longer-cscr-minus-umr" in words."""
+    words = [
+        f"{label(name.removeprefix('longer-'))}{', longer' * name.startswith('longer-')}"
+        for name in pair.split("-minus-")
+    ]
+    return " less ".join(words)
 
 
 def first_runs(done: Sequence[Run]) -> dict[str, Run]:

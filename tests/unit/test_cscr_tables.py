@@ -57,18 +57,26 @@ def test_a_longer_training_is_another_router_only_where_it_is_longer(setting, do
     pools = {"simulated": setting}
     plain = experiment.run_all(pools, params.seeds, partial(experiment.routers_for, params))
     areas = experiment.evaluate(plain)
-    steps, found = tables.training_lengths(params, pools, areas, rivals=("cscr", "umr"))
+    steps, found = tables.training_lengths(params, pools, areas)
     assert steps["simulated"] == plain[0].routers["cscr"].n_steps_ == 1
-    assert found["simulated"]["cscr"].estimate == 0
-    assert found["simulated"]["umr"] == experiment.difference(areas, "simulated", "cscr", "umr")
+    for method in tables.TRAINED:
+        assert found["simulated"][f"longer-{method}-minus-{method}"].estimate == 0
+    ours_less_umr = experiment.difference(areas, "simulated", "cscr", "umr")
+    assert found["simulated"]["longer-cscr-minus-umr"] == ours_less_umr
     shown = tables.training_lengths_table(steps, found)
-    assert list(shown.columns) == ["training steps", "less CSCR as above", "less UMR"]
-    # Five steps are the router that the module's settings train.
+    assert list(shown.index[:2]) == ["training steps", "CSCR, longer less CSCR"]
+    assert shown.index[-1] == "CSCR less Parametric, longer"
+    # Five steps are the routers that the module's settings train.
     longer, apart = tables.training_lengths(params.model_copy(update={"long_steps": 5}), pools, areas)
     assert longer["simulated"] == done[0].routers["cscr"].n_steps_ == 5
-    gain = frame["area"].where(frame["method"] == "cscr").mean() - areas["area"].where(areas["method"] == "cscr").mean()
-    assert apart["simulated"]["cscr"].estimate == pytest.approx(gain)
-    assert gain != 0
+    for pair, a, b in (
+        ("longer-cscr-minus-cscr", (frame, "cscr"), (areas, "cscr")),
+        ("longer-cscr-minus-umr", (frame, "cscr"), (areas, "umr")),
+        ("cscr-minus-longer-soft-moe", (areas, "cscr"), (frame, "soft-moe")),
+    ):
+        left, right = (each.loc[each["method"] == method, "area"].mean() for each, method in (a, b))
+        assert apart["simulated"][pair].estimate == pytest.approx(left - right)
+    assert apart["simulated"]["longer-cscr-minus-cscr"].estimate != 0
 
 
 # ------------------------------------------------------------------------------------------------------- fingerprints
