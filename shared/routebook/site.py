@@ -22,6 +22,7 @@ import nbformat
 from routebook import runs
 from routebook.errors import RunFailed, UserError
 from routebook.parameters import Profile
+from routebook.teaching import is_tagged
 
 SITE_STAMP = ".routebook-digest"
 ORIGIN_WORDS = {
@@ -212,7 +213,7 @@ def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.Noteboo
     from routebook import fragments
 
     notebook, ran = nbformat.read(source, 4), nbformat.read(executed, 4)
-    injected = [cell for cell in ran.cells if _is_tagged(cell, "injected-parameters")]
+    injected = [cell for cell in ran.cells if is_tagged(cell, "injected-parameters")]
     done = [cell for cell in ran.cells if cell.cell_type == "code" and cell not in injected]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if [cell.source for cell in code] == [cell.source for cell in done]:
@@ -220,7 +221,7 @@ def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.Noteboo
             cell.outputs, cell.execution_count = its.outputs, its.execution_count
         cells = []
         for cell in notebook.cells:
-            cells += [cell, *injected] if _is_tagged(cell, "parameters") else [cell]
+            cells += [cell, *injected] if is_tagged(cell, "parameters") else [cell]
     else:
         cells = ran.cells
     notebook.cells = [cells[0], nbformat.v4.new_markdown_cell(fragments.notice(run)), *cells[1:]]
@@ -228,10 +229,6 @@ def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.Noteboo
     for place, cell in enumerate(notebook.cells):
         cell.id = f"cell-{place}"
     return notebook
-
-
-def _is_tagged(cell: nbformat.NotebookNode, tag: str) -> bool:
-    return tag in cell.metadata.get("tags", [])
 
 
 def _read_json(path: Path) -> Any:
