@@ -201,7 +201,9 @@ def mirror(root: Path, built: list[Built], target: Path) -> None:
         nbformat.write(merge(root / item.chapter.notebook, item.folder / "notebook.ipynb", item.run), place)
     footer = fragments.prose_footer(built)
     for page in (target / "book").glob("*.md"):
-        page.write_text(page.read_text(encoding="utf-8").rstrip() + "\n\n" + footer, encoding="utf-8")
+        text = page.read_text(encoding="utf-8").rstrip()
+        text = fragments.with_time(text, fragments.reading_minutes([text]))
+        page.write_text(text + "\n\n" + footer, encoding="utf-8")
 
 
 def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.NotebookNode:
@@ -213,6 +215,7 @@ def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.Noteboo
     from routebook import fragments
 
     notebook, ran = nbformat.read(source, 4), nbformat.read(executed, 4)
+    minutes = fragments.notebook_minutes(notebook, ran)
     injected = [cell for cell in ran.cells if is_tagged(cell, "injected-parameters")]
     done = [cell for cell in ran.cells if cell.cell_type == "code" and cell not in injected]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -224,6 +227,7 @@ def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.Noteboo
             cells += [cell, *injected] if is_tagged(cell, "parameters") else [cell]
     else:
         cells = ran.cells
+    cells[0].source = fragments.with_time(cells[0].source, minutes, run)
     notebook.cells = [cells[0], nbformat.v4.new_markdown_cell(fragments.notice(run)), *cells[1:]]
     notebook.cells.append(nbformat.v4.new_markdown_cell(fragments.notebook_footer(run)))
     for place, cell in enumerate(notebook.cells):
