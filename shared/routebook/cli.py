@@ -124,6 +124,20 @@ def student(out: Path | None, chapters: str | None) -> None:
 
 
 @cli.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Output folder, new or with earlier slides [_build/slides]."
+)
+@click.option("--chapters", help="Comma-separated: only these [all that have been run].")
+def slides(out: Path | None, chapters: str | None) -> None:
+    """Make slides of the chapters' last runs, which open in a browser without a network."""
+    from routebook import slides as decks
+
+    root = project_root()
+    for path in decks.write_slides(root, out or root / "_build" / "slides", _names(chapters)):
+        click.echo(path)
+
+
+@cli.command()
 @click.option("--paper", help="Only this paper's claims.")
 @click.option("--json", "as_json", is_flag=True, help="One object a claim, and one a published table or figure.")
 def ledger(paper: str | None, as_json: bool) -> None:

@@ -227,7 +227,7 @@ def _check_out(out: Path, expected: str = RUN_EXPECTED, replaceable: Callable[[P
     """Check that a folder can be made or replaced; `replaceable` says which ones that hold files may be."""
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file, expected {expected}")
-    if out.is_dir() and any(out.iterdir()) and not (replaceable or _read_run)(out):
+    if out.is_dir() and any(out.iterdir()) and not (replaceable or read_run)(out):
         raise UserError(f"--out: {out} holds other files, expected {expected}")
     if out.is_mount():
         raise UserError(f"--out: {out} is a mount point, which cannot be replaced; name a folder below it")
@@ -239,7 +239,7 @@ def _check_out(out: Path, expected: str = RUN_EXPECTED, replaceable: Callable[[P
         raise UserError(f"--out: cannot write below {existing}; name another folder with --out") from None
 
 
-def _read_run(folder: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
     """Return a folder's `run.json`, empty where the folder holds no run of ours."""
     try:
         run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
@@ -250,7 +250,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 def is_complete(folder: Path, digest: str) -> bool:
     """Whether a folder holds a whole run with this digest."""
-    return _read_run(folder).get("digest") == digest
+    return read_run(folder).get("digest") == digest
 
 
 def execute(plan: Plan) -> dict[str, Any]:
@@ -437,7 +437,9 @@ def new_folder(out: Path, made_before: str | None = None) -> Iterator[Path]:
         When `out` is a file, holds other files, or cannot be written.
     """
     expected = (
-        "a folder that is new or empty" if made_before is None else "a folder that is new, empty or made so before"
+        "a folder that is new or empty"
+        if made_before is None
+        else "a folder that is new, empty or an earlier one of its kind"
     )
     folder = _asked_folder(out, expected, lambda found: made_before is not None and (found / made_before).is_file())
     with _partial_folder(folder) as partial:

@@ -183,7 +183,7 @@ def _jupyter_book(root: Path, source: Path, site: Path) -> None:
 
 def mirror(root: Path, built: list[Built], target: Path) -> None:
     """Write the book as Jupyter Book reads it: prose, notebooks with outputs, pages made from ledgers and runs."""
-    from routebook import fragments
+    from routebook import fragments, slides
 
     target.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
@@ -199,6 +199,10 @@ def mirror(root: Path, built: list[Built], target: Path) -> None:
         place = target / item.chapter.notebook
         place.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(merge(root / item.chapter.notebook, item.folder / "notebook.ipynb", item.run), place)
+    # Copied into the site as it is, see html_extra_path in _config.yml.
+    decks = target / "_extra" / "slides"
+    decks.mkdir(parents=True)
+    slides.write_decks(built, decks)
     footer = fragments.prose_footer(built)
     for page in (target / "book").glob("*.md"):
         text = page.read_text(encoding="utf-8").rstrip()

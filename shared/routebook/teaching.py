@@ -170,10 +170,9 @@ def student_edition(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         elif end:
             current = None
             cell.source = cell.source[end.end() :].strip()
-        elif current and is_tagged(cell, SOLUTION):
-            cell.source = current.stub
-        elif current and is_tagged(cell, CHECK):
-            cell.source = current.student_check
+        elif current and (is_tagged(cell, SOLUTION) or is_tagged(cell, CHECK)):
+            cell.source = current.stub if is_tagged(cell, SOLUTION) else current.student_check
+            cell.outputs, cell.execution_count = [], None
         elif current:
             continue
         cell.source = _EXERCISE.sub(_plain_statement, cell.source) if cell.cell_type == "markdown" else cell.source
