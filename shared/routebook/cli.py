@@ -101,13 +101,40 @@ def build(profile: Any, chapters: str | None, fresh: bool) -> None:
     from routebook import report, runs, site
 
     root = project_root()
-    names = [name.strip() for name in chapters.split(",") if name.strip()] if chapters is not None else None
+    names = _names(chapters)
     for name in names or ():
         runs.chapter(name, root)
     html, built = site.build(root, profile, names, fresh, say=lambda line: click.echo(line, err=True))
     for line in report.summary(root, built):
         click.echo(line)
     click.echo(f"The book: {html / 'index.html'}")
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), help="Output folder, new or empty [_build/student].")
+@click.option("--chapters", help="Comma-separated: only these [all that have exercises].")
+def student(out: Path | None, chapters: str | None) -> None:
+    """Write the notebooks without the solutions to their exercises, whose checks stay."""
+    from routebook import teaching
+
+    root = project_root()
+    written = teaching.write_student_edition(root, out or root / "_build" / "student", _names(chapters))
+    for path in written:
+        click.echo(path)
+
+
+@cli.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Output folder, new or with earlier slides [_build/slides]."
+)
+@click.option("--chapters", help="Comma-separated: only these [all that have been run].")
+def slides(out: Path | None, chapters: str | None) -> None:
+    """Make slides of the chapters' last runs, which open in a browser without a network."""
+    from routebook import slides as decks
+
+    root = project_root()
+    for path in decks.write_slides(root, out or root / "_build" / "slides", _names(chapters)):
+        click.echo(path)
 
 
 @cli.command()
@@ -182,6 +209,10 @@ def _pullable(name: str) -> bool:
     from routebook import datasets
 
     return datasets.info(name).hub is not None
+
+
+def _names(chapters: str | None) -> list[str] | None:
+    return None if chapters is None else [name.strip() for name in chapters.split(",") if name.strip()]
 
 
 def _pairs(parameters: tuple[str, ...]) -> dict[str, str]:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from routebook import ledger, record
+import nbformat
+
+from routebook import ledger, record, teaching
 
 if TYPE_CHECKING:
     from routebook.site import Built
+
+# Technical prose is read slowly; a formula, a figure or a table takes a look of its own.
+WORDS_A_MINUTE, LOOKS_A_MINUTE = 150, 2
+_BOX = re.compile(r"^(:::\{admonition\} On this page\n.*?)\n:::$", re.M | re.S)
+_FORMULA = re.compile(r"\$\$.*?\$\$", re.S)
 
 # Commands shown on the page "Rerunning", with what they print.
 SHOWN_COMMANDS = {
@@ -34,6 +42,7 @@ def make_all(root: Path, built: Sequence[Built]) -> dict[str, str]:
         "scorecard": ledger.markdown_scorecard(ledgers, results),
         "statistics": statistics(built),
         "data-used": data_used(built),
+        "times": times(built),
     }
     made |= {f"command-{name}": command_output(root, words) for name, words in SHOWN_COMMANDS.items()}
     return made
@@ -83,6 +92,60 @@ def describe_data(run: dict[str, Any]) -> str:
         tiers.setdefault(run["origin"] or read_card(name).origin, []).append(name)
     words = " and ".join(f"**{', '.join(names)}** ({ORIGIN_WORDS[origin]})" for origin, names in tiers.items())
     return words + (f"; not present of it: {', '.join(run['absent'])}" if run["absent"] else "")
+
+
+def reading_minutes(texts: Sequence[str], looks: int = 0) -> int:
+    """Estimate how many minutes a page takes to read.
+
+    Parameters
+    ----------
+    texts
+        Its prose.
+    looks
+        Figures and tables in it; displayed formulas are counted here.
+    """
+    prose = "\n".join(texts)
+    words = len(_FORMULA.sub("", prose).split())
+    looks += len(_FORMULA.findall(prose))
+    return max(1, round(words / WORDS_A_MINUTE + looks / LOOKS_A_MINUTE))
+
+
+def notebook_minutes(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> int:
+    """Estimate how many minutes a notebook takes to read: its source's prose, and what its run shows."""
+    prose = [cell.source for cell in source.cells if cell.cell_type == "markdown"]
+    shown = [out for cell in executed.cells for out in cell.get("outputs", []) if _is_seen(out.get("data", {}))]
+    return reading_minutes(prose, len(shown))
+
+
+def _is_seen(data: dict[str, Any]) -> bool:
+    return any(kind.startswith("image/") or kind == "text/html" for kind in data)
+
+
+def with_time(page: str, minutes: int, run: dict[str, Any] | None = None) -> str:
+    """Return a page's text with the time it takes at the end of its box "On this page", where it has one."""
+    words = f"**Time**: {_count(minutes, 'minute')} to read"
+    if run is not None:
+        words += f"; the run behind it took {_duration(run['seconds'])} ({run['profile']} profile)"
+    return _BOX.sub(lambda box: f"{box[1]}\n\n{words}.\n:::", page, count=1)
+
+
+def _duration(seconds: float) -> str:
+    return _count(round(seconds), "second") if seconds < 90 else _count(round(seconds / 60), "minute")
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
+def times(built: Sequence[Built]) -> str:
+    """Return the table of what each notebook takes: to read, to run, to solve."""
+    rows = ["| page | minutes to read | exercises | its last run |", "| --- | ---: | ---: | ---: |"]
+    for b in built:
+        source = nbformat.read(b.chapter.root / b.chapter.notebook, 4)
+        minutes = notebook_minutes(source, nbformat.read(b.folder / "notebook.ipynb", 4))
+        link = f"[{b.chapter.title}](/{b.chapter.notebook.as_posix()})"
+        rows.append(f"| {link} | {minutes} | {len(teaching.exercises(source))} | {_duration(b.run['seconds'])} |")
+    return "\n".join(rows) + "\n"
 
 
 def notice(run: dict[str, Any]) -> str:

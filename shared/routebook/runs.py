@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from routebook.parameters import ChapterParams
 from routebook.paths import project_root
 
 RUN_FILE = "run.json"
+RUN_EXPECTED = "a folder that is new, empty or an earlier run's"
 VERSIONED = (
     "numpy",
     "pandas",
@@ -211,22 +212,23 @@ def plan(chapter: Chapter, params: ChapterParams, out: Path | None = None, *, ch
     return Plan(chapter, params, "all" if every else ", ".join(names), dataset_digest, digest, folder)
 
 
-def _asked_folder(out: Path) -> Path:
+def _asked_folder(out: Path, expected: str = RUN_EXPECTED, replaceable: Callable[[Path], bool] | None = None) -> Path:
     """Return the folder that `--out` names, links followed; a name no folder can have raises UserError."""
     try:
         folder = out.expanduser().resolve()
-        _check_out(folder)
+        _check_out(folder, expected, replaceable)
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--out: {out} cannot be used: {reason}; name another folder with --out") from None
     return folder
 
 
-def _check_out(out: Path) -> None:
+def _check_out(out: Path, expected: str = RUN_EXPECTED, replaceable: Callable[[Path], bool] | None = None) -> None:
+    """Check that a folder can be made or replaced; `replaceable` says which ones that hold files may be."""
     if out.exists() and not out.is_dir():
-        raise UserError(f"--out: {out} is a file, expected a folder that is new, empty or an earlier run's")
-    if out.is_dir() and any(out.iterdir()) and not _read_run(out):
-        raise UserError(f"--out: {out} holds other files, expected a folder that is new, empty or an earlier run's")
+        raise UserError(f"--out: {out} is a file, expected {expected}")
+    if out.is_dir() and any(out.iterdir()) and not (replaceable or read_run)(out):
+        raise UserError(f"--out: {out} holds other files, expected {expected}")
     if out.is_mount():
         raise UserError(f"--out: {out} is a mount point, which cannot be replaced; name a folder below it")
     existing = next(folder for folder in (out.parent, *out.parent.parents) if folder.exists())
@@ -237,7 +239,7 @@ def _check_out(out: Path) -> None:
         raise UserError(f"--out: cannot write below {existing}; name another folder with --out") from None
 
 
-def _read_run(folder: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
     """Return a folder's `run.json`, empty where the folder holds no run of ours."""
     try:
         run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
@@ -248,7 +250,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 def is_complete(folder: Path, digest: str) -> bool:
     """Whether a folder holds a whole run with this digest."""
-    return _read_run(folder).get("digest") == digest
+    return read_run(folder).get("digest") == digest
 
 
 def execute(plan: Plan) -> dict[str, Any]:
@@ -416,6 +418,33 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def new_folder(out: Path, made_before: str | None = None) -> Iterator[Path]:
+    """Give a folder to write in, which becomes `out` when all went well and is removed when not.
+
+    Parameters
+    ----------
+    out
+        A folder that is new or empty.
+    made_before
+        A file by which an earlier folder of the same kind is known; such a one is replaced.
+
+    Raises
+    ------
+    UserError
+        When `out` is a file, holds other files, or cannot be written.
+    """
+    expected = (
+        "a folder that is new or empty"
+        if made_before is None
+        else "a folder that is new, empty or an earlier one of its kind"
+    )
+    folder = _asked_folder(out, expected, lambda found: made_before is not None and (found / made_before).is_file())
+    with _partial_folder(folder) as partial:
+        yield partial
+        replace_folder(partial, folder)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import nbformat
 from routebook import runs
 from routebook.errors import RunFailed, UserError
 from routebook.parameters import Profile
+from routebook.teaching import is_tagged
 
 SITE_STAMP = ".routebook-digest"
 ORIGIN_WORDS = {
@@ -182,7 +183,7 @@ def _jupyter_book(root: Path, source: Path, site: Path) -> None:
 
 def mirror(root: Path, built: list[Built], target: Path) -> None:
     """Write the book as Jupyter Book reads it: prose, notebooks with outputs, pages made from ledgers and runs."""
-    from routebook import fragments
+    from routebook import fragments, slides
 
     target.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
@@ -198,9 +199,15 @@ def mirror(root: Path, built: list[Built], target: Path) -> None:
         place = target / item.chapter.notebook
         place.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(merge(root / item.chapter.notebook, item.folder / "notebook.ipynb", item.run), place)
+    # Copied into the site as it is, see html_extra_path in _config.yml.
+    decks = target / "_extra" / "slides"
+    decks.mkdir(parents=True)
+    slides.write_decks(built, decks)
     footer = fragments.prose_footer(built)
     for page in (target / "book").glob("*.md"):
-        page.write_text(page.read_text(encoding="utf-8").rstrip() + "\n\n" + footer, encoding="utf-8")
+        text = page.read_text(encoding="utf-8").rstrip()
+        text = fragments.with_time(text, fragments.reading_minutes([text]))
+        page.write_text(text + "\n\n" + footer, encoding="utf-8")
 
 
 def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.NotebookNode:
@@ -212,7 +219,8 @@ def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.Noteboo
     from routebook import fragments
 
     notebook, ran = nbformat.read(source, 4), nbformat.read(executed, 4)
-    injected = [cell for cell in ran.cells if _is_tagged(cell, "injected-parameters")]
+    minutes = fragments.notebook_minutes(notebook, ran)
+    injected = [cell for cell in ran.cells if is_tagged(cell, "injected-parameters")]
     done = [cell for cell in ran.cells if cell.cell_type == "code" and cell not in injected]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if [cell.source for cell in code] == [cell.source for cell in done]:
@@ -220,18 +228,15 @@ def merge(source: Path, executed: Path, run: dict[str, Any]) -> nbformat.Noteboo
             cell.outputs, cell.execution_count = its.outputs, its.execution_count
         cells = []
         for cell in notebook.cells:
-            cells += [cell, *injected] if _is_tagged(cell, "parameters") else [cell]
+            cells += [cell, *injected] if is_tagged(cell, "parameters") else [cell]
     else:
         cells = ran.cells
+    cells[0].source = fragments.with_time(cells[0].source, minutes, run)
     notebook.cells = [cells[0], nbformat.v4.new_markdown_cell(fragments.notice(run)), *cells[1:]]
     notebook.cells.append(nbformat.v4.new_markdown_cell(fragments.notebook_footer(run)))
     for place, cell in enumerate(notebook.cells):
         cell.id = f"cell-{place}"
     return notebook
-
-
-def _is_tagged(cell: nbformat.NotebookNode, tag: str) -> bool:
-    return tag in cell.metadata.get("tags", [])
 
 
 def _read_json(path: Path) -> Any:

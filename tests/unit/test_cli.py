@@ -56,12 +56,30 @@ def assert_refused(answer, *parts: str) -> None:
         assert part in err
 
 
+def test_the_student_edition_is_written_to_a_new_or_empty_folder(routebook_, tmp_path):
+    out = tmp_path / "handed-out"
+    out.mkdir()
+    code, printed, err = routebook_("student", "--chapters", "uniroute,tinypool", "--out", str(out))
+    assert (code, err) == (0, "")
+    assert printed.splitlines() == [str(out / "uniroute.ipynb"), str(out / "tinypool.ipynb")]
+    assert files_below(out) == {"README.md", "uniroute.ipynb", "tinypool.ipynb"}
+    assert "UniRoute: routing to LLMs" in (out / "README.md").read_text()
+    answer = routebook_("student", "--out", str(out))
+    assert_refused(answer, "handed-out holds other files", "new or empty")
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["handed-out"]
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
         (["run", "unirout"], ["no chapter 'unirout'", "did you mean 'uniroute'"]),
         (["params", "unirout"], ["no chapter 'unirout'", "did you mean 'uniroute'"]),
         (["build", "--chapters", "unirout"], ["no chapter 'unirout'", "did you mean 'uniroute'"]),
+        (["student", "--chapters", "unirout"], ["no chapter 'unirout'", "did you mean 'uniroute'"]),
+        (["student", "--chapters", ","], ["--chapters names no chapter", "leave it out for all"]),
+        (["student", "--out", "README.md"], ["--out", "README.md is a file, expected a folder that is new or empty"]),
+        (["student", "--out", "book"], ["--out", "book holds other files, expected a folder that is new or empty"]),
+        (["student", "--out", "/proc/x"], ["--out: cannot write below /proc"]),
         (["run", "uniroute", "-p", "n_cluster=4"], ["no parameter 'n_cluster'", "did you mean 'n_clusters'"]),
         (["run", "uniroute", "-p", "n_trials=many"], ["n_trials: found 'many', expected an integer"]),
         (["run", "uniroute", "-p", "n_trials=2.5"], ["n_trials: found 2.5, expected an integer"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +46,7 @@ def built(root, tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         Record(folder)._write()
+        shutil.copy(root / runs.chapter(name, root).notebook, folder / "notebook.ipynb")
         found.append(Built(runs.chapter(name, root), folder, run, executed=name == "uniroute"))
     return found
 
@@ -101,6 +103,41 @@ def test_statistics_have_one_row_a_notebook_and_links_from_the_root(built):
     assert "512 | `0123456789abcdef` |" in rows[0]
     assert "Python 3.11.7; numpy 2.0." in text
     assert "Commit: `abc+changes`." in text
+
+
+def test_minutes_to_read_count_words_formulas_and_what_is_shown():
+    assert fragments.reading_minutes(["word " * 450]) == 3
+    assert fragments.reading_minutes(["word " * 299, "$$a b c$$ last"]) == 2
+    assert fragments.reading_minutes(["word " * 300, "$$a$$", "$$b$$"]) == 3
+    assert fragments.reading_minutes(["few words"]) == 1
+    assert fragments.reading_minutes([], looks=10) == 5
+
+
+def test_minutes_of_a_notebook_count_its_figures_and_tables_but_not_what_it_prints():
+    v4 = nbformat.v4
+    source = v4.new_notebook(cells=[v4.new_markdown_cell("word " * 300), v4.new_code_cell("word " * 300)])
+    shown = [{"image/svg+xml": "<svg/>"}, {"text/html": "<table/>"}, {"text/plain": "7"}]
+    outputs = [v4.new_output("display_data", data=data) for data in shown]
+    outputs.append(v4.new_output("stream", text="said"))
+    executed = v4.new_notebook(cells=[v4.new_code_cell("", outputs=outputs)])
+    assert fragments.notebook_minutes(source, executed) == 3
+
+
+def test_the_time_stands_in_the_box_at_the_head_of_a_page():
+    page = "# Title\n\n:::{admonition} On this page\n:class: tip\n\n**You need** time.\n:::\n\n:::{note}\nNo.\n:::\n"
+    timed = fragments.with_time(page, 7, make_run())
+    line = "**Time**: 7 minutes to read; the run behind it took 62 seconds (quick profile)."
+    assert timed == page.replace("time.\n:::", f"time.\n\n{line}\n:::", 1)
+    assert "took 2 minutes (quick profile)." in fragments.with_time(page, 7, make_run(seconds=93))
+    assert "**Time**: 1 minute to read.\n:::" in fragments.with_time(page, 1)
+    assert fragments.with_time("# Title\n\n:::{note}\nNo.\n:::\n", 7) == "# Title\n\n:::{note}\nNo.\n:::\n"
+
+
+def test_the_table_of_times_has_a_row_a_notebook_with_its_exercises(built):
+    rows = fragments.times(built).splitlines()[2:]
+    assert len(rows) == len(built)
+    assert rows[0].startswith("| [UniRoute: routing to LLMs")
+    assert rows[0].endswith("| 3 | 2 seconds |")
 
 
 def test_prose_pages_say_what_the_chapters_ran_on(built):

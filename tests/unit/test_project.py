@@ -130,6 +130,14 @@ def test_notebook_cells_are_short_and_figures_are_captioned(tracked):
                 assert figure["image"]["alt"], path
 
 
+def test_every_notebook_opens_with_what_one_will_learn_and_what_one_needs(tracked):
+    for path in (p for p in tracked if p.suffix == ".ipynb"):
+        opening = "".join(json.loads(path.read_text())["cells"][0]["source"])
+        box = re.search(r"^:::\{admonition\} On this page\n:class: tip\n\n(.*?)\n:::$", opening, re.M | re.S)
+        assert box, f"{path}: no box 'On this page' below the title"
+        assert re.fullmatch(r"\*\*You will learn\*\* .+\n\n\*\*You need\*\* .+", box[1]), path
+
+
 def test_notebook_prose_types_no_result(tracked):
     """Numbers with decimals in a chapter's prose come from {glue}, a formula, or the paper."""
     for path in (p for p in tracked if p.suffix == ".ipynb" and "replications" in p.parts):
