@@ -143,7 +143,7 @@ def slides(out: Path | None, chapters: str | None) -> None:
 def ledger(paper: str | None, as_json: bool) -> None:
     """Show what the papers published, what was found, and each claim's verdict."""
     from routebook import ledger as ledgers
-    from routebook import report
+    from routebook import report, scorecard
 
     root = project_root()
     found = ledgers.discover(root)
@@ -155,10 +155,11 @@ def ledger(paper: str | None, as_json: bool) -> None:
             )
         found = [entry for entry in found if entry.paper == paper]
     results = report.latest_results(root, [entry.paper for entry in found])
+    evaluated = ledgers.evaluate_all(found, results)
     if as_json:
-        click.echo(json.dumps(ledgers.to_json(found, results), indent=1))
+        click.echo(scorecard.as_json(evaluated), nl=False)
         return
-    for line in report.ledger_lines(found, results):
+    for line in report.ledger_lines(evaluated):
         click.echo(line)
 
 

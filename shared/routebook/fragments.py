@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
 
-from routebook import ledger, record, teaching
+import routebook
+from routebook import ledger, record, scorecard, teaching
 
 if TYPE_CHECKING:
     from routebook.site import Built
@@ -32,20 +35,46 @@ SHOWN_COMMANDS = {
     "wrong-range": ["run", "uniroute", "-p", "n_clusters=0"],
 }
 
+# The pages of the API reference, and the modules on each; what is named on none stands on the last one.
+API = {
+    "data": ("benchmark", "datasets", "datasets.*", "encoders", "text_encoder", "language_models"),
+    "routing": ("routers", "contrastive", "deferral", "metrics"),
+    "evidence": ("significance", "ledger", "scorecard", "record", "figures"),
+    "building": (),
+}
+
 
 def make_all(root: Path, built: Sequence[Built]) -> dict[str, str]:
-    """Return every generated fragment: file name without ending, and MyST text."""
+    """Return every generated file of the book: its path in the book's source, and its text."""
     ledgers = ledger.discover(root)
-    results = results_of(built, [entry.paper for entry in ledgers])
-    made = {
-        "scoreboard": ledger.scoreboard(ledgers, results),
-        "scorecard": ledger.markdown_scorecard(ledgers, results),
+    evaluated = ledger.evaluate_all(ledgers, results_of(built, [entry.paper for entry in ledgers]))
+    chapters = {b.chapter.paper: _address(b) for b in built if b.chapter.name == b.chapter.paper}
+    pages = {
+        "scoreboard": scorecard.scoreboard(evaluated),
+        "scorecard": scorecard.scorecard(evaluated, chapters),
+        "errata": scorecard.errata(evaluated),
+        "open-questions": scorecard.open_questions(open_tables(built, {e.paper: e.title for e in ledgers})),
         "statistics": statistics(built),
         "data-used": data_used(built),
         "times": times(built),
     }
-    made |= {f"command-{name}": command_output(root, words) for name, words in SHOWN_COMMANDS.items()}
-    return made
+    pages |= {f"command-{name}": command_output(root, words) for name, words in SHOWN_COMMANDS.items()}
+    pages |= {f"api-{name}": api_page(modules) for name, modules in api_modules().items()}
+    downloads = {"ledger.json": scorecard.as_json(evaluated), "claims.csv": scorecard.as_csv(evaluated)}
+    return {f"_generated/{name}.md": text for name, text in pages.items()} | {
+        f"_static/{name}": text for name, text in downloads.items()
+    }
+
+
+def open_tables(built: Sequence[Built], titles: Mapping[str, str]) -> dict[str, tuple[str, Path]]:
+    """Return, by title of its paper, each page that tells what the paper leaves open, with the folder of its run."""
+    telling = [b for b in built if b.chapter.paper in titles and scorecard.open_file(b.folder).is_file()]
+    return {titles[b.chapter.paper]: (_address(b), b.folder) for b in telling}
+
+
+def _address(built: Built) -> str:
+    """Return the address of a notebook's page, seen from a page of the folder `book`."""
+    return f"../{built.chapter.notebook.with_suffix('.html').as_posix()}"
 
 
 def results_of(built: Sequence[Built], papers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -55,6 +84,24 @@ def results_of(built: Sequence[Built], papers: Sequence[str]) -> dict[str, list[
         if b.chapter.paper in papers:
             found.setdefault(b.chapter.paper, []).extend(record.read_results(b.folder / "results.json"))
     return found
+
+
+def api_modules() -> dict[str, list[str]]:
+    """Return the modules of the package by the page of the API reference that they stand on, each on one page."""
+    found = [module.name for module in pkgutil.walk_packages(routebook.__path__, "routebook.")]
+    found = [name for name in found if not name.endswith("__main__")]
+    pages: dict[str, list[str]] = {page: [] for page in API}
+    for name in found:
+        short = name.removeprefix("routebook.")
+        homes = [page for page, patterns in API.items() if any(fnmatch(short, pattern) for pattern in patterns)]
+        pages[homes[0] if homes else list(API)[-1]].append(name)
+    return pages
+
+
+def api_page(modules: Sequence[str]) -> str:
+    """Return the reference of some modules, which Sphinx makes from their docstrings."""
+    parts = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in modules]
+    return "\n".join(parts)
 
 
 def statistics(built: Sequence[Built]) -> str:

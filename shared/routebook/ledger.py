@@ -938,7 +938,7 @@ def table(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["artefact", "statement", "test", "paper", "ours", "difference", "verdict", "why"]
-    rows = {v.claim: [v.artefact, v.statement, v.test, *_numbers(v), v.verdict, v.reason] for v in verdicts}
+    rows = {v.claim: [v.artefact, v.statement, v.test, *numbers(v), v.verdict, v.reason] for v in verdicts}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=object)
     return frame.rename_axis("claim")
 
@@ -955,21 +955,30 @@ def html(verdicts: Iterable[Verdict]) -> str:
     lines += [f'<th scope="col">{name}</th>' for name in head]
     lines.append("</tr></thead><tbody>")
     for v in verdicts:
-        claim = f'{_code(v.statement)}<div class="ledger-small">'
-        claim += f"<div><b>Test:</b> {_code(v.test)}</div>" if v.test else ""
-        claim += f"<div><b>Found:</b> {_code(v.reason)}</div>" if v.reason else ""
-        cells = [f'<span class="verdict verdict-{v.verdict}">{v.verdict}</span>', claim + "</div>"]
-        cells += [html_lib.escape(number) for number in _numbers(v)]
+        cells = [badge(v.verdict), statement(v), *(html_lib.escape(number) for number in numbers(v))]
         lines.append(f'<tr id="claim-{v.claim}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return "\n".join([*lines, "</tbody></table></div>"])
 
 
-def _code(text: str) -> str:
+def badge(verdict: str) -> str:
+    """Return a verdict as HTML, in its colour."""
+    return f'<span class="verdict verdict-{verdict}">{verdict}</span>'
+
+
+def statement(v: Verdict) -> str:
+    """Return as HTML what is claimed, how it was tested and why the verdict is what it is."""
+    claim = f'{as_code(v.statement)}<div class="ledger-small">'
+    claim += f"<div><b>Test:</b> {as_code(v.test)}</div>" if v.test else ""
+    claim += f"<div><b>Found:</b> {as_code(v.reason)}</div>" if v.reason else ""
+    return claim + "</div>"
+
+
+def as_code(text: str) -> str:
     """Escape text for HTML and show what stands between backticks as code."""
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", html_lib.escape(text))
 
 
-def _numbers(v: Verdict) -> tuple[str, str, str]:
+def numbers(v: Verdict) -> tuple[str, str, str]:
     """Return paper, ours (with its interval) and, where the two were compared, their difference as text."""
     signed = v.kind == "ordering"
     paper, ours = _text(v.published, v, signed), _text(v.ours, v, signed)
@@ -999,40 +1008,21 @@ def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
     return {verdict: found[verdict] for verdict in VERDICTS}
 
 
-def scoreboard(ledgers: Sequence[Ledger], results: Mapping[str, Results | None]) -> str:
-    """Return a small Markdown table for the intro page: verdicts counted by paper.
+def evaluate_all(
+    ledgers: Sequence[Ledger], results: Mapping[str, Results | None]
+) -> list[tuple[Ledger, list[Verdict]]]:
+    """Give a verdict on every claim of every paper, papers in alphabetical order.
 
     Parameters
     ----------
     results
         Paper to the records of its run; a paper that is absent (or None) has not been run.
+
+    Raises
+    ------
+    LedgerError
+        When there are results of a paper without a ledger, or a claim cannot be evaluated.
     """
-    return _count_table(_evaluated(ledgers, results))
-
-
-def markdown_scorecard(ledgers: Sequence[Ledger], results: Mapping[str, Results | None]) -> str:
-    """Return the scorecard page's body in MyST Markdown.
-
-    Verdicts counted by paper, then for each paper every artefact with its status and verdicts, every claim, and the
-    remarks on its text.
-
-    Parameters
-    ----------
-    results
-        Paper to the records of its run; a paper that is absent (or None) has not been run.
-    """
-    evaluated = _evaluated(ledgers, results)
-    parts = ["## Verdicts by paper", "", _count_table(evaluated)]
-    for ledger, verdicts in evaluated:
-        parts += [f"## {_escape(ledger.title)}", "", "### Tables, figures and formal results", ""]
-        parts += [_artefact_table(ledger, verdicts), "### Claims", "", _claim_table(verdicts)]
-        if ledger.remarks:
-            parts += ["### Remarks on the text", "", _row(["id", "where", "remark"]), _row(["---"] * 3)]
-            parts += [*(_row([r.forensics, r.where, r.text]) for r in ledger.remarks), ""]
-    return "\n".join(parts)
-
-
-def _evaluated(ledgers: Sequence[Ledger], results: Mapping[str, Results | None]) -> list[tuple[Ledger, list[Verdict]]]:
     unknown = sorted(set(results) - {ledger.paper for ledger in ledgers})
     if unknown:
         raise LedgerError(f"results of {unknown[0]!r}: no such paper{suggest(unknown[0], [x.paper for x in ledgers])}")
@@ -1040,52 +1030,8 @@ def _evaluated(ledgers: Sequence[Ledger], results: Mapping[str, Results | None])
     return [(ledger, evaluate(ledger, results.get(ledger.paper))) for ledger in in_order]
 
 
-def _count_table(evaluated: list[tuple[Ledger, list[Verdict]]]) -> str:
-    """Return verdicts counted, one column a paper: papers have few letters, verdicts many kinds."""
-    columns = {ledger.title.partition(":")[0]: (len(ledger.entries), counts(found)) for ledger, found in evaluated}
-    if len(columns) > 1:
-        total = {verdict: sum(count[verdict] for _, count in columns.values()) for verdict in VERDICTS}
-        columns["all papers"] = (sum(artefacts for artefacts, _ in columns.values()), total)
-    used = [verdict for verdict in VERDICTS if any(count[verdict] for _, count in columns.values())]
-    lines = [_row(["", *columns]), _row(["---", *["---:"] * len(columns)])]
-    lines += [_row([verdict, *(count[verdict] for _, count in columns.values())]) for verdict in used]
-    lines.append(_row(["claims, in all", *(sum(count.values()) for _, count in columns.values())]))
-    lines.append(_row(["tables, figures and formal results", *(artefacts for artefacts, _ in columns.values())]))
-    return "\n".join([*lines, ""])
-
-
-def _artefact_table(ledger: Ledger, verdicts: list[Verdict]) -> str:
-    lines = [_row(["where", "what", "status", "verdicts"]), _row(["---"] * 4)]
-    for entry in ledger.entries:
-        count = counts(v for v in verdicts if v.artefact == entry.id)
-        said = ", ".join(f"{number} {verdict}" for verdict, number in count.items() if number) or "no claim"
-        what = entry.title + (f". {entry.reason}" if entry.reason else "")
-        lines.append(_row([entry.where, what, entry.status, said]))
-    return "\n".join([*lines, ""])
-
-
-def _claim_table(verdicts: list[Verdict]) -> str:
-    return "\n".join(["```{raw} html", html(verdicts), "```", ""])
-
-
-def _row(cells: Iterable[Any]) -> str:
-    return "| " + " | ".join(_escape(str(cell)) for cell in cells) + " |"
-
-
-def _escape(text: str) -> str:
-    """Keep text from opening a table cell, a formula, a tag or emphasis."""
-    return re.sub(r"([|$`_*<>~\\])", r"\\\1", " ".join(text.split()))
-
-
-def to_json(ledgers: Sequence[Ledger], results: Mapping[str, Results | None]) -> list[dict[str, Any]]:
-    """Return one object for each claim (see `FIELDS`), then one for each artefact with its transcribed cells.
-
-    Parameters
-    ----------
-    results
-        Paper to the records of its run; a paper that is absent (or None) has not been run.
-    """
-    evaluated = _evaluated(ledgers, results)
+def to_json(evaluated: Sequence[tuple[Ledger, list[Verdict]]]) -> list[dict[str, Any]]:
+    """Return one object for each claim (see `FIELDS`), then one for each artefact with its transcribed cells."""
     objects = [verdict.record() for _, verdicts in evaluated for verdict in verdicts]
     for ledger, _ in evaluated:
         for entry in ledger.entries:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import resource
 import sys
 import time
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from IPython.display import HTML, SVG
 
 OUTPUT_VARIABLE = "ROUTEBOOK_OUT"
+
+SHOWN = "-shown"
+"""What the file of a table as readers see it has after the name of the file with its numbers."""
 
 
 class Record:
@@ -110,6 +114,8 @@ class Record:
         if self.folder is not None:
             (self.folder / "tables").mkdir(parents=True, exist_ok=True)
             frame.to_csv(self.folder / "tables" / f"{name}.csv")
+            if show is not None:
+                show.to_csv(self.folder / "tables" / f"{name}{SHOWN}.csv")
         self._write()
         return html_table(frame if show is None else show)
 
@@ -147,10 +153,16 @@ class Record:
 
 
 def html_table(frame: pd.DataFrame) -> HTML:
-    """Return a table as HTML that wide pages scroll and both themes can read; cells may hold HTML of our own."""
+    """Return a table as HTML that narrow pages scroll and both themes can read.
+
+    Cells may hold HTML of our own; what stands between backticks is shown as code.
+    """
     from IPython.display import HTML
 
-    return HTML(frame.to_html(escape=False, border=0, classes="routebook-table"))
+    html = frame.to_html(escape=False, border=0, classes="routebook-table")
+    # A header without words is announced as one: an empty corner is a plain cell.
+    html = html.replace("<th></th>", "<td></td>")
+    return HTML(re.sub(r"`([^`<>]+)`", r"<code>\1</code>", html))
 
 
 def _plain(value: Any) -> float | None:

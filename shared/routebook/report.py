@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,9 @@ def count_words(verdicts: Sequence[Any]) -> str:
     return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) or "none"
 
 
-def ledger_lines(ledgers: Sequence[Any], results: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
+def ledger_lines(evaluated: Sequence[tuple[ledger.Ledger, list[ledger.Verdict]]]) -> Iterator[str]:
     """Yield each paper's claims as lines for a terminal."""
-    for entry in ledgers:
-        verdicts = ledger.evaluate(entry, results.get(entry.paper))
+    for entry, verdicts in evaluated:
         yield f"{entry.paper}: {count_words(verdicts)}"
         for v in verdicts:
             yield f"  {v.verdict:<17} {v.artefact:<14} {v.claim}"

@@ -151,7 +151,8 @@ def _build_site(root: Path, built: list[Built], say: Callable[[str], None]) -> P
     fresh = runs.partial_path(source)
     try:
         mirror(root, built, fresh)
-        digest = _folder_digest(fresh)
+        # The API reference is made from docstrings.
+        digest = _folder_digest(fresh, "*") + _folder_digest(root / "shared" / "routebook", "*.py")
         runs.replace_folder(fresh, source)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -191,10 +192,9 @@ def mirror(root: Path, built: list[Built], target: Path) -> None:
     ignore = shutil.ignore_patterns("*.ipynb", "__pycache__")
     shutil.copytree(root / "book", target / "book", ignore=ignore)
     shutil.copytree(root / "book" / "_static", target / "_static")
-    generated = target / "_generated"
-    generated.mkdir()
+    (target / "_generated").mkdir()
     for name, text in fragments.make_all(root, built).items():
-        (generated / f"{name}.md").write_text(text, encoding="utf-8")
+        (target / name).write_text(text, encoding="utf-8")
     for item in built:
         place = target / item.chapter.notebook
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,7 @@ def mirror(root: Path, built: list[Built], target: Path) -> None:
     decks.mkdir(parents=True)
     slides.write_decks(built, decks)
     footer = fragments.prose_footer(built)
-    for page in (target / "book").glob("*.md"):
+    for page in (target / "book").rglob("*.md"):
         text = page.read_text(encoding="utf-8").rstrip()
         text = fragments.with_time(text, fragments.reading_minutes([text]))
         page.write_text(text + "\n\n" + footer, encoding="utf-8")
@@ -243,9 +243,9 @@ def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _folder_digest(folder: Path) -> str:
+def _folder_digest(folder: Path, pattern: str) -> str:
     h = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob(pattern)):
         if path.is_file():
             h.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes() + b"\0")
     return h.hexdigest()

@@ -163,9 +163,10 @@ def test_a_shown_command_is_really_run(root):
 
 def test_every_shown_command_is_used_on_a_page_and_the_reverse(root):
     made = {f"command-{name}" for name in fragments.SHOWN_COMMANDS} | {
-        *("scoreboard", "scorecard", "statistics", "data-used")
+        *("scoreboard", "scorecard", "errata", "open-questions", "statistics", "data-used"),
+        *(f"api-{name}" for name in fragments.API),
     }
-    pages = [path.read_text() for path in (root / "book").glob("*.md")]
+    pages = [path.read_text() for path in (root / "book").rglob("*.md")]
     pages += [path.read_text() for path in (root / "book").glob("*.ipynb")]
     included = {name for name in made if any(f"_generated/{name}.md" in page for page in pages)}
     assert included == made

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from demo_ledger import CELLS, claim, ordering, record, write
 
 from replications.uniroute.tables import COMPARED
 from replications.uniroute.trials import METHODS
@@ -21,11 +21,6 @@ from routebook.ledger import LedgerError, evaluate, judge_ordering, judge_trend,
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIROUTE = ROOT / "replications" / "uniroute" / "ledger.yaml"
-
-HEADER = "row,column,dataset,value,printed,unit,note\n"
-CELLS = HEADER + "A,Area,pool,.712,.712,normalised area,\nB,Area,pool,.689,.689 *,normalised area,starred\n"
-CELLS += "A,QNC,pool,99.4,99.4%,% of the dearest,\nC,Area,pool,,—,normalised area,not reported\n"
-
 
 # ---------------------------------------------------------------------------------------------- rules, by hand
 
@@ -97,45 +92,6 @@ def test_a_trend_is_judged_by_its_steps_and_its_ends(values, direction, slack, v
 
 
 # ------------------------------------------------------------------------------------------- a ledger of our own
-
-
-def claim(**changes):
-    base = {
-        "id": "area-a",
-        "statement": "A has an area of .712 (Table 1).",
-        "kind": "value",
-        "reads": "area/a",
-        "published": {"row": "A", "column": "Area"},
-        "unit": "area",
-        "tolerance": 0.0115,
-        "reason": "half the spread",
-        "needs": {"dataset": "pool"},
-        "written": "2026-11-22",
-    }
-    return {key: value for key, value in {**base, **changes}.items() if value is not None}
-
-
-def ordering(**changes):
-    pair = {"minuend": {"row": "A", "column": "Area"}, "subtrahend": {"row": "B", "column": "Area"}}
-    base = {"id": "a-above-b", "kind": "ordering", "reads": "area-difference/a/b", "side": "above", **pair}
-    return claim(published=None, tolerance=None, **{**base, **changes})
-
-
-def write(folder: Path, claims: list[dict], **entry) -> Path:
-    room = folder / "replications" / "demo"
-    (room / "published").mkdir(parents=True, exist_ok=True)
-    (room / "published" / "table-1.csv").write_text(CELLS, encoding="utf-8")
-    fields = {"id": "table-1", "kind": "table", "title": "Areas", "where": "Table 1", "published": "table-1.csv"}
-    fields |= {"status": "rebuilt", "claims": claims, **entry}
-    content = {"paper": "demo", "title": "Demo", "citation": "A. Author", "entries": [fields]}
-    path = room / "ledger.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return path
-
-
-def record(id="area/a", value=0.7, **changes):
-    base = {"low": 0.69, "high": 0.71, "n": 5, "unit": "", "dataset": "pool", "origin": "real"}
-    return {"id": id, "value": value, **base, "complete": True, "absent": [], **changes}
 
 
 def only(path: Path, results) -> L.Verdict:
@@ -434,7 +390,7 @@ def test_no_difference_is_shown_where_nothing_was_compared(tmp_path):
     assert frame.loc["area-a", "difference"] == ""
 
 
-def test_html_and_markdown_escape_what_a_paper_may_say(tmp_path):
+def test_html_escapes_what_a_paper_may_say(tmp_path):
     path = write(tmp_path, [claim(statement="A <b>beats</b> B | $x_1$ & more (Table 1).")])
     verdicts = evaluate(load(path), [record()])
     page = L.html(verdicts)
@@ -443,32 +399,11 @@ def test_html_and_markdown_escape_what_a_paper_may_say(tmp_path):
     assert 'class="verdict verdict-not-reproduced"' in L.html(
         evaluate(load(path), [record(value=0.1, low=0, high=0.2)])
     )
-    scorecard = L.markdown_scorecard([load(path)], {})
-    inside = scorecard.partition("```{raw} html")[2].partition("```")[0]
-    assert "&lt;b&gt;beats&lt;/b&gt; B | $x_1$ &amp; more" in inside
-    assert "beats" not in scorecard.replace(inside, "")
 
 
 def test_code_in_a_statement_is_shown_as_code(tmp_path):
     path = write(tmp_path, [claim(statement="Type `a <b>` to see it (Table 1).")])
     assert "<code>a &lt;b&gt;</code>" in L.html(evaluate(load(path), [record()]))
-
-
-def test_the_scorecard_counts_every_claim_and_lists_every_artefact():
-    ledgers = L.discover(ROOT)
-    page = L.markdown_scorecard(ledgers, {})
-    for ledger in ledgers:
-        for entry in ledger.entries:
-            assert L._escape(entry.title) in page
-            for claim in entry.claims:
-                assert f'id="claim-{claim.id}"' in page
-        assert sum(L.counts(evaluate(ledger, None)).values()) == len(ledger.claims)
-    rows = _rows(L.scoreboard(ledgers, {}))
-    assert rows.pop("") == [ledger.title.partition(":")[0] for ledger in ledgers] + ["all papers"]
-    for column, ledger in enumerate(ledgers):
-        counted = sum(int(cells[column]) for name, cells in rows.items() if name in L.VERDICTS)
-        assert int(rows["claims, in all"][column]) == counted == len(ledger.claims)
-        assert int(rows["tables, figures and formal results"][column]) == len(ledger.entries)
 
 
 def test_no_two_papers_share_a_claims_id():
@@ -477,28 +412,14 @@ def test_no_two_papers_share_a_claims_id():
     assert len(ids) == len(set(ids))
 
 
-def _rows(table):
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
-    return {row[0]: row[1:] for row in cells if row[0] != "---"}
-
-
-def test_two_papers_are_summed(tmp_path):
-    first = load(write(tmp_path, [claim()]))
-    second = load(UNIROUTE)
-    rows = _rows(L.scoreboard([first, second], {"demo": [record(value=0.712)]}))
-    assert rows[""][-1] == "all papers"
-    assert rows["tables, figures and formal results"][-1] == str(1 + len(second.entries))
-    assert rows["claims, in all"][-1] == str(1 + len(second.claims))
-
-
 def test_results_of_an_unknown_paper_are_refused():
     with pytest.raises(LedgerError, match="'unirout': no such paper; did you mean 'uniroute'"):
-        L.scoreboard([load(UNIROUTE)], {"unirout": []})
+        L.evaluate_all([load(UNIROUTE)], {"unirout": []})
 
 
 def test_json_has_one_object_a_claim_and_one_an_artefact_with_its_cells():
     ledger = load(UNIROUTE)
-    objects = json.loads(json.dumps(L.to_json([ledger], {}), allow_nan=False))
+    objects = json.loads(json.dumps(L.to_json(L.evaluate_all([ledger], {})), allow_nan=False))
     claims = [o for o in objects if "verdict" in o]
     artefacts = {o["artefact"]: o for o in objects if "cells" in o}
     assert [o["claim"] for o in claims] == [c.id for _, c in ledger.claims]
