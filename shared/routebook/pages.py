@@ -21,3 +21,10 @@ class TinyPoolParams(ChapterParams):
     DATASETS: ClassVar[tuple[str, ...]] = ("tinypool",)
 
     seed: int = parameter(0, "seed of the routers that draw at random", ge=0, le=2**31 - 1)
+
+
+class PrimerParams(ChapterParams):
+    """The primer's example is worked by hand; nothing about it can be set."""
+
+    CHAPTER: ClassVar[str] = "primer"
+    DATASETS: ClassVar[tuple[str, ...]] = ("tinypool",)
