@@ -106,6 +106,34 @@ def from_csv(
     )
 
 
+def to_csv(benchmark: RoutingBenchmark, path: str | Path) -> Path:
+    """Write a benchmark as a long CSV file that `from_csv` reads back, and return its path.
+
+    Answers that were not observed keep their row, with an empty quality. Responses and embeddings are not written.
+
+    Raises
+    ------
+    UserError
+        When a model has no price: the file could not be read back.
+    """
+    if benchmark.unpriced:
+        raise UserError(
+            f"{benchmark.name}: model {benchmark.unpriced[0]!r} has no price, which a CSV needs; use benchmark.priced()"
+        )
+    path = Path(path)
+    has_split = benchmark.split is not None
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", *LONG, "task", *["split"] * has_split])
+        for n, (key, prompt) in enumerate(zip(benchmark.ids, benchmark.prompts, strict=True)):
+            for m, model in enumerate(benchmark.models):
+                quality = benchmark.quality[n, m]
+                answer = ["" if np.isnan(quality) else float(quality), float(benchmark.cost[n, m])]
+                labels = [benchmark.tasks[n], *([benchmark.split[n]] if has_split else [])]
+                writer.writerow([key, prompt, model, *answer, *labels])
+    return path
+
+
 def _check_arguments(cost_unit: str, quality_kind: str, delimiter: str) -> None:
     if cost_unit not in COST_UNITS:
         near = suggest(cost_unit, COST_UNITS)

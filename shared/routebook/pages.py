@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from routebook.parameters import ChapterParams, parameter
+from routebook.parameters import ChapterParams, EmbeddedParams, parameter
 
 
 class BenchmarksParams(ChapterParams):
@@ -28,3 +28,21 @@ class PrimerParams(ChapterParams):
 
     CHAPTER: ClassVar[str] = "primer"
     DATASETS: ClassVar[tuple[str, ...]] = ("tinypool",)
+
+
+class YourRouterParams(EmbeddedParams):
+    """What a rerun of the page on your own router and data may change."""
+
+    CHAPTER: ClassVar[str] = "your-router"
+    DATASETS: ClassVar[tuple[str, ...]] = ("routerbench", "tinypool", "simulated")
+
+    dataset: Literal["auto", "routerbench", "tinypool", "simulated"] = parameter(
+        "auto", "benchmark to route on; auto takes the best one present"
+    )
+    max_prompts: int = parameter(
+        3000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
+    )
+    n_splits: int = parameter(5, "random splits into training and test prompts", paper=20, ge=2, le=1000)
+    test_share: float = parameter(0.3, "share of prompts held out for testing", gt=0.0, lt=0.9)
+    n_resamples: int = parameter(1000, "bootstrap resamples of the test prompts", ge=20, le=100_000)
+    seed: int = parameter(0, "seed of everything random", ge=0, le=2**31 - 1)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import routebook
+from routebook.benchmark import RoutingBenchmark
 from routebook.errors import DataError, UserError
-from routebook.own_data import COST_UNITS, from_csv
+from routebook.own_data import COST_UNITS, from_csv, to_csv
 
 LONG = """prompt,model,quality,cost,task,split
 "2 + 2, please",small,1,0.5,sums,train
@@ -177,6 +178,25 @@ def test_a_path_that_is_no_file_is_named(tmp_path):
 def test_a_wrong_argument_is_named(write, arguments, said):
     with pytest.raises(UserError, match=said):
         from_csv(write(LONG), **{"cost_unit": "USD per prompt", **arguments})
+
+
+def test_a_benchmark_written_and_read_back_is_the_same(tmp_path):
+    given = RoutingBenchmark(
+        name="round trip",
+        prompts=['say "hi",\nplease', "x"],
+        tasks=["t", "u"],
+        models=["a", "b"],
+        quality=[[0.1, np.nan], [1 / 3, 1]],
+        cost=[[1e-7, 2], [3, 4]],
+        cost_unit="USD per prompt",
+        split=["train", "test"],
+        origin="made",
+        ids=["p1", "p2"],
+    )
+    path = to_csv(given, tmp_path / "round trip.csv")
+    assert from_csv(path, "USD per prompt", origin="made").digest() == given.digest()
+    with pytest.raises(UserError, match="model 'b' has no price"):
+        to_csv(given.with_cost(np.array([1, np.nan]), "USD per prompt"), tmp_path / "unpriced.csv")
 
 
 def test_every_unit_of_the_books_own_pools_is_known():
