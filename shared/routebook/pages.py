@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from routebook.parameters import ChapterParams, EmbeddedParams, parameter
 
@@ -45,4 +47,26 @@ class YourRouterParams(EmbeddedParams):
     n_splits: int = parameter(5, "random splits into training and test prompts", paper=20, ge=2, le=1000)
     test_share: float = parameter(0.3, "share of prompts held out for testing", gt=0.0, lt=0.9)
     n_resamples: int = parameter(1000, "bootstrap resamples of the test prompts", ge=20, le=100_000)
+    seed: int = parameter(0, "seed of everything random", ge=0, le=2**31 - 1)
+
+
+class MetricsParams(EmbeddedParams):
+    """What a rerun of the page on metrics may change."""
+
+    CHAPTER: ClassVar[str] = "metrics"
+    MANY: ClassVar[bool] = True
+    ORIGINS: ClassVar[tuple[str, ...]] = ("real", "made")
+    DATASETS: ClassVar[tuple[str, ...]] = ("routerbench", "tinypool", "simulated")
+
+    pools: list[Literal["routerbench", "tinypool", "simulated"]] | None = parameter(
+        None, "pools to route on; null: routerbench and tinypool, those that are present", min_length=1
+    )
+    max_prompts: int = parameter(
+        3000, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
+    )
+    n_splits: int = parameter(10, "random splits into training and test prompts", paper=50, ge=2, le=1000)
+    test_share: float = parameter(0.3, "share of prompts held out for testing", gt=0.0, lt=0.9)
+    grid_sizes: list[Annotated[int, Field(ge=2, le=100_000)]] = parameter(
+        [5, 10, 20, 50, 100, 200, 500, 1000], "numbers of trade-offs on a grid", min_length=2
+    )
     seed: int = parameter(0, "seed of everything random", ge=0, le=2**31 - 1)

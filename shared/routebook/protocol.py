@@ -17,6 +17,7 @@ from routebook import routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import DeferralCurve, deferral_curve
 from routebook.errors import UserError
+from routebook.metrics import area
 from routebook.progress import progress
 from routebook.significance import Estimate, area_difference_bootstrap, mean_interval
 from routebook.threads import one_thread
@@ -187,15 +188,6 @@ def compare(factories: Mapping[str, Factory], splits: Sequence[Split]) -> Compar
             estimates.append(found)
             curves.append({name: deferral_curve(g, split.test.quality, split.price) for name, g in found.items()})
     return Comparison(list(splits), estimates, curves)
-
-
-def area(curve: DeferralCurve) -> float:
-    """Return UniRoute's area of a curve; NaN for a single operating point, which no budget can move.
-
-    A router that cannot ask a model everywhere (the oracle where an answer was not observed) may not reach the
-    smallest budgets; its curve is extended flat to them.
-    """
-    return curve.area(left="flat") if len(curve) > 1 else float("nan")
 
 
 READINGS: dict[str, Callable[[DeferralCurve], float]] = {

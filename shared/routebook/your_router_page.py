@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from routebook import protocol
+from routebook import metrics, protocol
 from routebook.deferral import DeferralCurve, mean_curve
 from routebook.errors import UserError
 from routebook.figures import METHODS, Look, Panel, grid_plot
@@ -88,7 +88,7 @@ def differences(comparison: Comparison, n_resamples: int) -> pd.DataFrame:
     for rival in RIVALS:
         found = {"peak": comparison.difference(YOURS, rival, lambda curve: curve.peak)}
         if rival != "best-single":
-            found["area"] = comparison.difference(YOURS, rival, protocol.area)
+            found["area"] = comparison.difference(YOURS, rival, metrics.area)
             found["area-prompts"] = comparison.over_prompts(YOURS, rival, n_resamples=n_resamples)
         rows[rival] = {
             (what, bound): getattr(estimate, attribute)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from routebook import load, protocol, routers
+from routebook import load, metrics, protocol, routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import deferral_curve
 from routebook.errors import UserError
@@ -90,21 +90,12 @@ def test_references_lie_between_random_and_the_oracle(splits):
 def test_differences_are_paired(splits):
     found = protocol.compare({name: protocol.REFERENCES[name] for name in ("k-nn", "zero-router")}, splits)
     areas = {name: np.array([curve.area() for curve in found.of(name)]) for name in ("k-nn", "zero-router")}
-    difference = found.difference("k-nn", "zero-router", protocol.area)
+    difference = found.difference("k-nn", "zero-router", metrics.area)
     assert difference.estimate == pytest.approx((areas["k-nn"] - areas["zero-router"]).mean())
     assert difference.n == 3
     over_prompts = found.over_prompts("k-nn", "zero-router", n_resamples=20)
     assert over_prompts.estimate == pytest.approx(areas["k-nn"][0] - areas["zero-router"][0])
     assert over_prompts.low <= over_prompts.estimate <= over_prompts.high
-
-
-def test_a_curve_that_misses_the_smallest_budgets_is_extended_and_a_single_point_is_not():
-    quality, cost = np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([1.0, 3.0])
-    estimate = np.array([[np.nan, 0.5], [0.5, 0.9]])  # the first prompt never goes to the cheap model
-    curve = deferral_curve(estimate, quality, cost)
-    assert np.isnan(curve.area())
-    assert protocol.area(curve) == pytest.approx(1)
-    assert np.isnan(protocol.area(deferral_curve(np.array([[np.nan, 0.5]] * 2), quality, cost)))
 
 
 def test_the_summary_has_a_row_a_router_and_number(splits):
