@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from routebook.benchmark import RoutingBenchmark
     from routebook.datasets import load
+    from routebook.own_data import from_csv
 
-__all__ = ["RoutingBenchmark", "__version__", "load"]
+__all__ = ["RoutingBenchmark", "__version__", "from_csv", "load"]
 
 __version__ = "0.1.0"
 
-_HOME = {"RoutingBenchmark": "routebook.benchmark", "load": "routebook.datasets"}
+_HOME = {
+    "RoutingBenchmark": "routebook.benchmark",
+    "from_csv": "routebook.own_data",
+    "load": "routebook.datasets",
+}
 
 
 def __getattr__(name: str) -> Any:
