@@ -18,6 +18,13 @@
     sidebar?.setAttribute("aria-label", "The book");
   }
 
+  // Entries of a bibliography stand in a list, and are not marked as its items.
+  function nameEntries() {
+    document.querySelectorAll("[role=list] > [role=doc-biblioentry]").forEach((entry) => {
+      entry.setAttribute("role", "listitem");
+    });
+  }
+
   // What is wider than the page scrolls in a box of its own; arrow keys reach only what can have the focus.
   const BOXES = ".scroll, .cell_output, .output, .pst-scrollable-table-container, .math, pre, mjx-container";
 
@@ -37,6 +44,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     nameArrows();
     nameSidebar();
+    nameEntries();
     // What a box holds grows when formulas are set, figures arrive or it is unfolded.
     const observer = new ResizeObserver(reachBoxes);
     document.querySelectorAll(`.bd-article :is(${BOXES})`).forEach((box) => {

@@ -81,7 +81,8 @@ def open_page(browser, address):
         page.route("**/*", functools.partial(route, page))
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
-        page.on("requestfailed", lambda request: page.problems.append(f"failed: {request.url}"))
+        if options.get("java_script_enabled", True):
+            page.on("requestfailed", lambda request: page.problems.append(f"failed: {request.url}"))
         page.on("response", lambda r: page.problems.append(f"{r.status} {r.url}") if r.status >= 400 else None)
         page.goto(f"{address}{name}.html{fragment}", wait_until="load")
         if options.get("java_script_enabled", True):

@@ -25,6 +25,12 @@ def claims(listed):
     return [one for one in listed if "claim" in one]
 
 
+@pytest.fixture(scope="module")
+def still(visit):
+    """The scorecard as it opens, for tests that only read it."""
+    return visit("book/scorecard")
+
+
 @pytest.fixture
 def card(open_page):
     opened = []
@@ -63,8 +69,8 @@ def _select(page, name, value):
     page.locator(f".table-filters [name={name}]").select_option(value)
 
 
-def test_it_lists_every_claim_with_the_verdict_of_the_download(card, claims, root):
-    rows = card().eval_on_selector_all(
+def test_it_lists_every_claim_with_the_verdict_of_the_download(still, claims, root):
+    rows = still.eval_on_selector_all(
         "tr[id^='claim-']", "all => all.map(r => [r.id, r.querySelector('.verdict').textContent, r.dataset.kind])"
     )
     assert rows == [[f"claim-{one['claim']}", one["verdict"], one["kind"]] for one in claims]
@@ -72,21 +78,20 @@ def test_it_lists_every_claim_with_the_verdict_of_the_download(card, claims, roo
     assert {verdict for _, verdict, _ in rows} <= set(ledger.VERDICTS)
 
 
-def test_it_lists_every_table_and_figure(card, root):
+def test_it_lists_every_table_and_figure(still, root):
     heading = "section:has(> h2:text-is('Tables, figures and formal results'))"
-    titles = card().eval_on_selector_all(f"{heading} tbody tr", "all => all.map(r => r.cells[2].textContent)")
+    titles = still.eval_on_selector_all(f"{heading} tbody tr", "all => all.map(r => r.cells[2].textContent)")
     entries = [entry for found in ledger.discover(root) for entry in found.entries]
     assert titles == [entry.title.replace("`", "") for entry in entries]
 
 
 def _counts(table):
-    head = table.locator("thead th").all_inner_texts()
-    rows = [row.locator("td").all_inner_texts() for row in table.locator("tbody tr").all()]
+    head, *rows = table.evaluate("t => [...t.rows].map(r => [...r.cells].map(c => c.innerText.trim()))")
     return head, {row[0]: [int(cell) for cell in row[1:]] for row in rows}
 
 
-def test_verdicts_are_counted_by_paper_on_the_intro_too(card, visit, claims):
-    for table in (visit("book/intro").locator("article table").first, card().locator("article table").first):
+def test_verdicts_are_counted_by_paper_on_the_intro_too(still, visit, claims):
+    for table in (visit("book/intro").locator("article table").first, still.locator("article table").first):
         _, rows = _counts(table)
         for verdict in ledger.VERDICTS:
             listed = sum(one["verdict"] == verdict for one in claims)
@@ -94,8 +99,8 @@ def test_verdicts_are_counted_by_paper_on_the_intro_too(card, visit, claims):
             assert sum(rows.get(verdict, [0])[:-1]) == listed, verdict
 
 
-def test_verdicts_are_counted_by_data(card, claims):
-    head, rows = _counts(card().locator("article table").nth(1))
+def test_verdicts_are_counted_by_data(still, claims):
+    head, rows = _counts(still.locator("article table").nth(1))
     real = [one for one in claims if one["origin"] == "real"]
     assert rows["claims, in all"][head.index("real data") - 1] == len(real)
     assert sum(rows["claims, in all"]) == len(claims)
@@ -198,11 +203,10 @@ def test_without_scripts_it_is_a_plain_table(card, claims):
     assert page.locator("#claims-table button").count() == 0
 
 
-def test_the_downloads_hold_the_same_claims(card, claims, built):
-    page = card()
+def test_the_downloads_hold_the_same_claims(still, claims, built):
     for name in scorecard.FILES:
-        link = page.locator(f"article a[download][href$='{name}']")
-        got = page.request.get(page.evaluate("a => a.href", link.element_handle()))
+        link = still.locator(f"article a[download][href$='{name}']")
+        got = still.request.get(still.evaluate("a => a.href", link.element_handle()))
         assert got.ok
         assert got.body() == (built / "_static" / name).read_bytes()
     with (built / "_static/claims.csv").open(encoding="utf-8", newline="") as file:
