@@ -91,6 +91,14 @@ def mean_values(values: pd.DataFrame) -> dict[tuple[str, str], Estimate]:
     }
 
 
+def estimate_frame(found: Mapping[tuple[str, str], Estimate]) -> pd.DataFrame:
+    """Return estimates by pair of keys as a table to record: rows "first / second", columns value, low, high, n."""
+    columns = {"value": "estimate", "low": "low", "high": "high", "n": "n"}
+    return pd.DataFrame(
+        {" / ".join(pair): {name: getattr(one, what) for name, what in columns.items()} for pair, one in found.items()}
+    ).T
+
+
 def value_table(values: pd.DataFrame) -> pd.DataFrame:
     """Return the means over splits as shown: one row a metric, one column a router, the best of a row in bold.
 
@@ -119,6 +127,7 @@ def _value_cell(found: np.ndarray, bold: bool) -> str:
     if endless:
         return f"∞ in {endless} of {len(found)}"
     mean = np.nanmean(found)
+    mean = 0.0 if abs(mean) < 10.0**-SAME else mean
     text = f"{mean:.3f}" if 1e-3 <= abs(mean) < 1e4 or mean == 0 else f"{mean:.2e}"
     return f"<b>{text}</b>" if bold else text
 
@@ -221,8 +230,10 @@ def flip_table(flips: pd.DataFrame, taus: Mapping[tuple[str, str], Estimate], ba
         found = taus[(base, key) if (base, key) in taus else (key, base)]
         often = part[part["share"] > 0.5].sort_values("share", ascending=False, kind="stable")
         named = [f"{label(row.ahead)} &gt; {label(row.behind)} ({row.share:.0%})" for row in often.itertuples()]
+        # A t-interval knows no bounds; tau does.
+        low, high = np.clip([found.low, found.high], -1, 1)
         rows[METRICS[key].label] = {
-            f"τ with {METRICS[base].label}": protocol.cell(found.estimate, found.low, found.high, "{:+.2f}"),
+            f"τ with {METRICS[base].label}": protocol.cell(found.estimate, low, high, "{:+.2f}"),
             "pairs turned round": f"{len(often)} of {len(part)}",
             "which": ", ".join(named) or "–",
         }
@@ -318,9 +329,9 @@ def _readings(one: Judged) -> pd.DataFrame:
 
 def _swapped(seen: pd.Series, exact: pd.Series) -> float:
     """Share of pairs whose strict order on the exact curves is the opposite on the grid."""
-    pairs = list(combinations(exact.index, 2))
-    turned = [(round(seen[a] - seen[b], SAME)) * (round(exact[a] - exact[b], SAME)) < 0 for a, b in pairs]
-    return float(np.mean(turned))
+    first, second = np.triu_indices(len(exact), 1)
+    by_grid, by_all = (found.to_numpy()[first] - found.to_numpy()[second] for found in (seen, exact))
+    return float((by_grid.round(SAME) * by_all.round(SAME) < 0).mean())
 
 
 def grid_table(errors: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
@@ -372,7 +383,8 @@ def rank_plot(panels: Mapping[str, pd.DataFrame]) -> Figure:
             for router in RANKED:
                 look = METHODS[router]
                 line = place.loc[router, list(METRICS)]
-                axes.plot(names, line, linestyle="-", marker=look.marker, color=look.colour, lw=1.4, label=look.label)
+                drawn = {"linestyle": look.dash or "-", "marker": look.marker, "color": look.colour, "lw": 1.4}
+                axes.plot(names, line, label=look.label, **drawn)
             axes.set_ylim(len(RANKED) + 0.4, 0.6)
             axes.set_ylabel("Mean rank")
             axes.set_title(pool, fontsize=10.5, color=INK)
@@ -413,4 +425,9 @@ def grid_plots(errors: pd.DataFrame) -> Figure:
         # A log axis has no 0: a grid that is exact leaves the picture.
         lines = {key: (size, np.where(error > 0, error, np.nan)) for key, (size, error) in lines.items()}
         panels.append(Panel(spacing, lines, "Size of the grid"))
-    return grid_plot(panels, ylabel="Mean absolute error", columns=3, logx=True, logy=True, looks=looks)
+    figure = grid_plot(panels, ylabel="Mean absolute error", columns=3, logx=True, logy=True, looks=looks)
+    # One scale for all panels: they are there to be compared.
+    seen = errors["error"][errors["error"] > 0]
+    for axes in figure.axes:
+        axes.set_ylim(seen.min() / 1.5, seen.max() * 1.5)
+    return figure

@@ -136,7 +136,7 @@ def to_csv(benchmark: RoutingBenchmark, path: str | Path) -> Path:
 
 def _check_arguments(cost_unit: str, quality_kind: str, delimiter: str) -> None:
     if cost_unit not in COST_UNITS:
-        near = suggest(cost_unit, COST_UNITS)
+        near = suggest(re.sub(r"\$|dollars?|usd", "USD", cost_unit, flags=re.IGNORECASE), COST_UNITS)
         raise UserError(
             f"cost_unit is {cost_unit!r}, expected one of: {', '.join(COST_UNITS)}{near}; convert costs in another "
             "unit first"

@@ -32,6 +32,7 @@ NAMES = {
     "cost-at-peak": "Cost at peak, % of the best LLM's",
 }
 FORMATS = {"area": "{:.3f}", "qnc": "{:.1f}", "peak": "{:.3f}", "cost-at-peak": "{:.1f}"}
+WIDE = (7.2, 4.4)
 UNIT = "USD per prompt"
 GOOD = "prompt,model,quality,cost\nWhat is 2 + 2?,small,1,0.001\nWhat is 2 + 2?,large,1,0.020\n"
 # What went wrong to (the file, what from_csv is called with besides).
@@ -120,7 +121,9 @@ def curve_plot(comparison: Comparison, benchmark: RoutingBenchmark) -> Figure:
     grid = (np.geomspace(low, high, 200) - low) / (high - low)
     lines = {router: _line(comparison.of(router), grid, low, high) for router in comparison.curves[0]}
     panel = Panel("", lines, f"Mean cost ({benchmark.cost_unit})", points=list(zip(price, quality, strict=True)))
-    return grid_plot([panel], ylabel="Mean quality on test prompts", logx=True, looks=LOOKS)
+    figure = grid_plot([panel], ylabel="Mean quality on test prompts", logx=True, looks=LOOKS)
+    figure.set_size_inches(WIDE)
+    return figure
 
 
 def _line(curves: Sequence[DeferralCurve], grid: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,8 @@ import pytest
 from replications.cscr.experiment import OUTCOMES
 from replications.uniroute.trials import METHODS
 from routebook import ledger, record, runs, site
+from routebook.metrics import METRICS
+from routebook.protocol import REFERENCES
 
 
 @pytest.fixture(scope="session")
@@ -97,11 +99,15 @@ def small_pages(root, tmp_path_factory):
             *["n_seeds=2", "max_prompts=800", "min_steps=20", "epochs=2", "n_mixes=3", "label_budgets=25,50"],
             *["index_sizes=10,100,1000", "n_lookups=200"],
         ],
+        "primer": [],
+        "metrics": ["n_splits=2", "max_prompts=400", "grid_sizes=5,20,200"],
+        "your-router": ["n_splits=2", "max_prompts=400", "n_resamples=50"],
     }
+    one_pool = ("radialrouter", "your-router")
     folder = tmp_path_factory.mktemp("pages")
     for page, given in sizes.items():
-        data = "dataset=tinypool" if page.startswith("radialrouter") else "pools=tinypool"
-        words = [part for setting in [data, *given] for part in ("-p", setting)]
+        data = ["dataset=tinypool" if page.startswith(one_pool) else "pools=tinypool"] * (page != "primer")
+        words = [part for setting in [*data, *given] for part in ("-p", setting)]
         command = [sys.executable, "-m", "routebook", "run", page, "--out", str(folder / page), *words]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -231,6 +237,59 @@ def test_cscrs_shifts_lie_below_the_oracle_and_labels_cost_cscr_nothing(request,
     assert not any(key.startswith("table-3/mmlu-pro/cscr") for key in results), "MMLU-Pro has no fingerprints"
     spent = {key.split("/")[3] for key in results if key.startswith("newcomers/") and "/cscr/" in key}
     assert spent == {"0"}
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_the_primers_lambda_trades_quality_for_cost(request, source):
+    results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["primer"])}
+    spent = [v for key, v in results.items() if key.endswith("/mean cost, % of the dearest")]
+    assert len(spent) > 3
+    assert spent == sorted(spent, reverse=True)
+    assert 0 < results["tinypool/area"] < results["tinypool/peak"] <= 1
+    assert results["tinypool/qnc"] > 0
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_metrics_agree_where_they_must(request, source):
+    folder = request.getfixturevalue(source)["metrics"]
+    results = {r["id"]: r["value"] for r in _results(folder)}
+    for pool in json.loads((folder / "run.json").read_text())["dataset"].split(", "):
+        cells = {key.removeprefix(f"table/values-{pool}/"): value for key, value in results.items()}
+        means = {key.removesuffix("/value"): v for key, v in cells.items() if re.fullmatch("[^/]+ / [^/]+/value", key)}
+        assert len(means) == len(METRICS) * len(REFERENCES)
+        for pair, value in means.items():
+            metric = pair.split(" / ")[0]
+            if not METRICS[metric].lower_is_better and not math.isnan(value):
+                assert value <= means[f"{metric} / oracle"] + 1e-9, (pool, pair)
+        assert math.isnan(means["area / best-single"])
+        assert means["peak / k-nn"] >= means["score-0 / k-nn"], "no single trade-off beats the best one"
+        assert means["apgr / zero-router"] == pytest.approx(0.5), "who does not read recovers what a coin does"
+        taus = {
+            key: v for key, v in results.items() if key.startswith(f"table/taus-{pool}/") and key.endswith("/value")
+        }
+        assert len(taus) == len(METRICS) * (len(METRICS) - 1) / 2
+        assert all(-1 <= tau <= 1 for tau in taus.values())
+        shares = [v for key, v in results.items() if key.startswith(f"table/flips-{pool}/") and key.endswith("/share")]
+        assert shares
+        assert all(0 <= share <= 1 for share in shares)
+        errors = {
+            int(key.split(" / ")[1]): v
+            for key, v in results.items()
+            if re.fullmatch(rf"table/grid-{pool}/log / \d+ / area/error", key)
+        }
+        assert errors[max(errors)] < errors[min(errors)], "a finer grid misses less"
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_the_readers_router_meets_the_same_protocol(request, source):
+    results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["your-router"])}
+    for prefix in ("", "own-data/"):
+        for number in ("area", "peak"):
+            found = {router: results[f"{prefix}{number}/{router}"] for router in ("random", "yours", "oracle")}
+            assert found["random"] < found["yours"] < found["oracle"], (prefix, number)
+    for rival in ("zero-router", "dataset-oracle"):
+        difference = results[f"difference/area/{rival}"]
+        assert difference == pytest.approx(results["area/yours"] - results[f"area/{rival}"], abs=1e-9)
 
 
 def _results(folder):

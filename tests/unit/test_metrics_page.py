@@ -125,6 +125,7 @@ def test_values_are_shown_with_the_best_in_bold(values):
         assert label("oracle") not in bold
     assert page.value_table(values.assign(qnc=np.inf)).loc["QNC", "K-NN"] == "∞ in 2 of 2"
     assert table.loc["Area", "BestSingle"] == "–"
+    assert page.value_table(values.assign(peak=1e-16)).loc["Peak", "K-NN"] == "<b>0.000</b>"
     assert page.mean_values(values)["area", "k-nn"].n == 2
 
 
@@ -187,6 +188,7 @@ def test_figures_have_a_line_a_router_and_a_line_a_metric(values, judged):
     errors = page.grid_errors(judged[:1], SIZES)
     figure = page.grid_plots(errors)
     assert [axes.get_title() for axes in figure.axes] == list(page.SPACINGS)
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {
         METRICS[key].label for key in page.GRID_METRICS
     }

@@ -170,6 +170,7 @@ def test_a_path_that_is_no_file_is_named(tmp_path):
     ("arguments", "said"),
     [
         ({"cost_unit": "USD per prompts"}, "did you mean 'USD per prompt'"),
+        ({"cost_unit": "Dollars per prompt"}, "did you mean 'USD per prompt'"),
         ({"cost_unit": "euros"}, "expected one of: USD per prompt"),
         ({"quality_kind": "hard"}, "quality_kind is 'hard', expected one of: binary, soft"),
         ({"delimiter": ", "}, "delimiter is ', ', expected one character"),
