@@ -308,7 +308,7 @@ def _index(titles: Mapping[str, str]) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<title>LLM Routing, Replicated: slides</title>\n"
+        '<title>LLM Routing, Replicated: slides</title>\n<link rel="icon" href="data:,">\n'
         "<style>body { font-family: sans-serif; line-height: 1.6; margin: 2em auto; max-width: 40em; padding: 0 1em }"
         "</style>\n</head>\n<body>\n<h1>LLM Routing, Replicated: slides</h1>\n"
         "<p>Arrow keys turn the slides, <kbd>s</kbd> opens the speaker's view, <kbd>?</kbd> lists the keys.</p>\n"
