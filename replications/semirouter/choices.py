@@ -218,7 +218,8 @@ def open_table(effects: Effects, params: SemiRouterBase) -> tuple[pd.DataFrame, 
 def _text(found: Estimate) -> str:
     if not np.isfinite(found.estimate):
         return "–"
-    return f"{found.estimate:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    # Unbroken, so that each interval stands beside the words of its choice.
+    return f"{found.estimate:+.2f} [{found.low:+.2f}, {found.high:+.2f}]".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def records(effects: Mapping[str, Mapping[str, Estimate]]) -> list[tables.Record]:

@@ -397,6 +397,10 @@ def fit_each(params: SemiRouterBase, wanted: Mapping[tuple[str, int], Job]) -> d
 
 def _fit_quietly(router: BaseRouter, labels: RoutingBenchmark, embeddings: np.ndarray) -> BaseRouter:
     """Fit a router in a worker process, whose progress bars would write over those of its parent."""
+    # A worker that grows far beyond what its first job left is stopped as one that leaks, with a warning: torch must be
+    # there from the first job on, also where that is a router without it.
+    import torch  # noqa: F401
+
     os.environ["ROUTEBOOK_QUIET"] = "1"
     return router.fit(labels, embeddings)
 

@@ -109,6 +109,7 @@ class EnergyParams(SemiRouterBase):
 
     CHAPTER: ClassVar[str] = "semirouter-energy"
     MANY: ClassVar[bool] = True
+    MEASURES_TIME: ClassVar[bool] = True
     DATASETS: ClassVar[tuple[str, ...]] = get_args(EnergyPool)
 
     pools: list[EnergyPool] | None = parameter(

@@ -146,11 +146,13 @@ def radar_plot(quality: pd.DataFrame) -> Figure:
             # Angles run against the clock from the top: the first half lies on the left.
             text.set_ha("center" if abs(np.sin(angle)) < 0.1 else "right" if np.sin(angle) > 0 else "left")
         axes.set_ylim(0, 1)
-        axes.set_yticks([0.25, 0.5, 0.75, 1])
-        axes.set_rlabel_position(180 / quality.shape[1])
+        axes.set_yticks([0.25, 0.5, 0.75, 1], ["", "0.5", "0.75", "1"])
+        # Between the two neighbouring datasets of the lowest quality the lines leave the scale free.
+        mean = shown.mean().to_numpy()
+        axes.set_rlabel_position(np.degrees(angles[(mean + np.roll(mean, -1)).argmin()]) + 180 / quality.shape[1])
         axes.grid(True, color=figures.GRID, lw=0.6)
         axes.spines["polar"].set_color(figures.GRID)
-        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.2, 0.5), labelcolor=figures.INK)
+        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.3, 0.5), labelcolor=figures.INK)
     return figure
 
 
@@ -491,9 +493,9 @@ def weighting_table(frame: pd.DataFrame) -> tuple[list[Record], pd.DataFrame]:
         for metric in METRICS:
             found = experiment.difference(frame, swapped, name, metric)
             records.append(record_of(f"weighting/lambda-{lam:g}/{metric}", found, "%"))
-            row[f"{metric.replace('-', ' ')}, Algorithm 1 − Eq. (9)"] = (
-                f"{found.estimate:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-            )
+            interval = f"{found.estimate:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+            head = f"{metric.replace('-', ' ')}, Algorithm 1 − Eq. (9)"
+            row[head] = "one training" if swapped == name else interval
         shown[f"λ = {lam:g}"] = row
     return records, pd.DataFrame.from_dict(shown, orient="index")
 

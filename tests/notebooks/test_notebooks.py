@@ -239,6 +239,7 @@ def test_cscrs_shifts_lie_below_the_oracle_and_labels_cost_cscr_nothing(request,
     assert spent == {"0"}
 
 
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
 def test_semirouter_lies_between_the_worst_choice_and_the_oracle(request, source):
     results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["semirouter"])}
     routed = {m: results[f"table-1/macro/{m}/routed-quality"] for m in ("semirouter-emb", "random", "oracle")}
