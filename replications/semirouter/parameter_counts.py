@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pandas as pd
@@ -53,7 +54,11 @@ def adapter_parameters(**sizes: Any) -> dict[str, int]:
 def encoder_parameters() -> int:
     """Return the parameters of bert-base-uncased with its pooler; the default BERT configuration is that model's."""
     import torch
-    from transformers import BertConfig, BertModel
+
+    with warnings.catch_warnings():
+        # In a notebook without widgets tqdm warns as transformers imports it; nothing here draws its bars.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from transformers import BertConfig, BertModel
 
     with torch.device("meta"):
         return n_parameters(BertModel(BertConfig()))

@@ -102,11 +102,14 @@ def small_pages(root, tmp_path_factory):
         "primer": [],
         "metrics": ["n_splits=2", "max_prompts=400", "grid_sizes=5,20,200"],
         "your-router": ["n_splits=2", "max_prompts=400", "n_resamples=50"],
+        "semirouter": ["n_seeds=2", "max_prompts=400", "epochs=1", "backbone_epochs=1"],
+        "semirouter-energy": ["n_seeds=2", "max_prompts=600", "epochs=2", "backbone_epochs=2"],
+        "semirouter-sparsity": ["n_seeds=2", "max_prompts=600", "epochs=1", "backbone_epochs=1"],
     }
-    one_pool = ("radialrouter", "your-router")
     folder = tmp_path_factory.mktemp("pages")
     for page, given in sizes.items():
-        data = ["dataset=tinypool" if page.startswith(one_pool) else "pools=tinypool"] * (page != "primer")
+        pool = "pools" if runs.chapter(page, root).params.MANY else "dataset"
+        data = [f"{pool}=tinypool"] * (page != "primer")
         words = [part for setting in [*data, *given] for part in ("-p", setting)]
         command = [sys.executable, "-m", "routebook", "run", page, "--out", str(folder / page), *words]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
@@ -125,6 +128,9 @@ def small_pages(root, tmp_path_factory):
         "cscr",
         "cscr-ablations",
         "cscr-shifts",
+        "semirouter",
+        "semirouter-energy",
+        "semirouter-sparsity",
     ],
 )
 def test_a_page_evaluates_every_claim_of_its_own(request, root, source, page):
@@ -290,6 +296,43 @@ def test_the_readers_router_meets_the_same_protocol(request, source):
     for rival in ("zero-router", "dataset-oracle"):
         difference = results[f"difference/area/{rival}"]
         assert difference == pytest.approx(results["area/yours"] - results[f"area/{rival}"], abs=1e-9)
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_semirouter_lies_between_the_worst_choice_and_the_oracle(request, source):
+    results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["semirouter"])}
+    routed = {m: results[f"table-1/macro/{m}/routed-quality"] for m in ("semirouter-emb", "random", "oracle")}
+    assert 0 <= routed["random"] <= routed["oracle"] <= 100
+    assert 0 <= routed["semirouter-emb"] <= routed["oracle"]
+    difference = results["table-1/semirouter-emb-minus-random/routed-quality"]
+    assert difference == pytest.approx(routed["semirouter-emb"] - routed["random"], abs=1e-9)
+    assert results["table-1/macro/oracle/label-accuracy"] == 100
+    assert results["table-2/emb/trainable"] == pytest.approx(2.069699)
+    assert results["table-2/mlp/trainable"] == pytest.approx(2.527427)
+    gain = results["table-3/full-minus-anchor/score"] + results["table-3/anchor-minus-div/score"]
+    assert results["table-3/full-minus-div/score"] == pytest.approx(gain, abs=1e-9)
+    scores = [value for key, value in results.items() if key.startswith("table-6/") and key.endswith("/score")]
+    assert min(scores) >= 0
+    assert max(scores) <= 1
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_routing_for_energy_never_beats_the_oracle(request, source):
+    results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["semirouter-energy"])}
+    pools = {key.split("/")[2] for key in results if key.startswith("energy/match/")}
+    for pool in pools:
+        areas = {key: value for key, value in results.items() if key.startswith(f"energy/match/{pool}/")}
+        areas = {key.split("/")[3]: value for key, value in areas.items() if key.endswith("/area")}
+        assert areas["oracle"] == max(areas.values()), pool
+    parts = ("energy/table-5/", "energy/measured/", "energy/modelled/")
+    rows = [key.rpartition("/")[0] for key in results if key.startswith(parts) and key.endswith("/energy")]
+    assert rows
+    for row in rows:
+        alone = results[f"{row}/all-at-gpt-4" if "/table-5/" in row else f"{row}/always-large"]
+        took = results[f"{row}/energy"]
+        assert 0 < took <= alone * (1 + 1e-9), row
+        assert results[f"{row}/saving"] == pytest.approx(100 * (1 - took / alone), abs=1e-9), row
+    assert results["energy/router/wh-per-prompt"] > 0
 
 
 def _results(folder):
