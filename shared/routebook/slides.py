@@ -32,7 +32,8 @@ WORDS_SAID, WORDS_LISTED = 50, 110
 _ROLE = re.compile(r"(?P<space>[ \t]*)\{(?P<role>[\w:-]+)\}`(?P<text>[^`]*)`")
 _TITLED = re.compile(r"(?P<title>.+?)\s*<(?P<target>[^>]+)>", re.S)
 _FENCE = re.compile(r"^(:::|```).*?^\1$", re.M | re.S)
-_FORMULA = re.compile(r"\$\$.*?\$\$", re.S)
+# A formula may have a label behind it.
+_FORMULA = re.compile(r"\$\$.*?\$\$(?: \([\w-]+\))?", re.S)
 _HEADING = re.compile(r"^(#{1,6}) +(.+)$", re.M)
 _LIST = re.compile(r"(?:^(?:[-*]|\d+\.) .+\n?(?:^ +.+\n?)*)+", re.M)
 _IMAGE = "image/svg+xml"
@@ -161,6 +162,7 @@ def _stated(body: str, values: Mapping[str, Any]) -> list[Slide]:
     *texts, tail = _FORMULA.split(body)
     slides: list[Slide] = []
     for place, (text, formula) in enumerate(zip(texts, _FORMULA.findall(body), strict=True)):
+        formula = formula[: formula.rindex("$$") + 2]
         if place % FORMULAS_A_SLIDE == 0:
             slides.append(Slide(""))
         sentences = _sentences(plain(text, values))
@@ -245,7 +247,7 @@ def plain(text: str, values: Mapping[str, Any]) -> str:
         titled = _TITLED.fullmatch(content)
         if titled:
             return match["space"] + titled["title"]
-        words = {"numref": "the figure", "ref": "the exercise", "doc": content.rpartition("/")[2]}
+        words = {"numref": "the figure", "eq": "the equation", "ref": "the exercise", "doc": content.rpartition("/")[2]}
         return match["space"] + words.get(role, content)
 
     return _ROLE.sub(written, text)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import nbformat
 import pytest
-import test_site
 
 from routebook import runs, teaching
-
-# Fixtures that the tests of all pages have too.
-address, browser, pages, visit = test_site.address, test_site.browser, test_site.pages, test_site.visit
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def test_a_short_list_is_shown_and_a_long_one_is_not():
 
 
 def test_formulas_stand_below_the_sentence_that_leads_to_them_two_a_slide():
-    text = "### Sub\n\nLead.\nMore.\nSo\n\n$$a$$\n\nand\n\n$$b$$\n\nThen\n\n$$c$$\n\nDone."
+    text = "### Sub\n\nLead.\nMore.\nSo\n\n$$a$$\n\nand\n\n$$b$$ (eq-toy-b)\n\nThen\n\n$$c$$\n\nDone."
     first, second = slides.slides_of(_chapter(text))[1:]
     assert first.shown == ["Lead.\n\nSo\n\n$$a$$\n\nand\n\n$$b$$"]
     assert (first.starts, first.notes) == (False, ["More."])
