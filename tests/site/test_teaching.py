@@ -78,7 +78,7 @@ def test_slides_open_without_a_network_and_show_the_chapter(deck, root, exercise
         assert page.problems == [], chapter.name
         assert all(url.startswith(("file:", "data:")) for url in page.asked), chapter.name
         assert page.locator("h1").inner_text() == chapter.title
-        assert page.evaluate("Reveal.getTotalSlides()") > 15, chapter.name
+        assert page.evaluate("Reveal.getTotalSlides()") > 8, chapter.name
         assert page.locator("mjx-merror").count() == 0, chapter.name
         text = page.locator(".slides").text_content()
         assert "{glue" not in text
