@@ -14,8 +14,9 @@ from html import escape
 
 import numpy as np
 
+from book.synthesis_page import LOOKS
 from replications.cscr.experiment import Run, choose, cost_unit
-from routebook.figures import METHODS, label
+from routebook.figures import label
 
 N_POSITIONS = 41
 # The drawing, in its own units; the page scales it.
@@ -24,6 +25,19 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 42
 # Neighbouring points of a drawn line lie at least so far apart.
 STEP = 2.0
 SVG_DASHES = {"-": "", "--": "5 3", "-.": "6 2 1 2", ":": "1 2"}
+# A letter for each router, so that colours need not be told apart.
+LETTERS = {
+    "oracle": "O",
+    "k-means": "U",
+    "learned-map": "L",
+    "cscr": "C",
+    "radial-router": "R",
+    "semirouter-emb": "S",
+    "k-nn": "K",
+    "mlp": "M",
+    "zero-router": "Z",
+    "dataset-oracle": "D",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +81,7 @@ def points(run: Run, method: str, lams: np.ndarray) -> Points:
 def data(run: Run, methods: Sequence[str]) -> dict:
     """Return what the script moves: for each position the label of lambda, and each router's place, numbers and mix."""
     lams, axes = positions(run), _Axes.of(run, methods)
-    factor = cost_unit(run.split.test)[1]
+    unit, factor = cost_unit(run.split.test)
     found = {}
     for method in methods:
         here = points(run, method, lams)
@@ -78,23 +92,25 @@ def data(run: Run, methods: Sequence[str]) -> dict:
             "quality": [f"{value:.3f}" for value in here.quality],
             "mix": np.round(100 * here.mix, 1).tolist(),
         }
-    return {"lam": [_number(lam / factor) for lam in lams], "llms": _llms(run), "methods": found}
+    worth = ["any cost", *(f"{_number(factor / lam)} {unit}" for lam in lams[1:])]
+    return {"worth": worth, "llms": _llms(run), "methods": found}
 
 
 def widget(run: Run, methods: Sequence[str]) -> str:
-    """Return the interactive deferral curve of a run as HTML, whole without scripts; see the module."""
+    """Return the interactive deferral curve of those methods that were run as HTML, whole without scripts."""
+    methods = [method for method in methods if method in run.curves]
     moved = data(run, methods)
-    start = len(moved["lam"]) // 2
+    start = len(moved["worth"]) // 2
     unit = cost_unit(run.split.test)[0]
     rows = "".join(_row(method, moved, start) for method in methods)
     mixed = f"Share of prompts sent to each LLM, from {moved['llms'][0]} (cheapest) to {moved['llms'][-1]} (dearest)"
     found = json.dumps(moved, separators=(",", ":")).replace("</", "<\\/")
     return (
-        f'<div class="deferral" data-unit="{escape(unit)}" data-start="{start}">'
+        f'<div class="deferral" data-start="{start}">'
         f"{_svg(run, methods, moved, start)}"
         '<p class="deferral-control"><noscript>Scripts are off, so the points stand still. </noscript>'
-        f'Shown at λ = <output class="deferral-lam">{moved["lam"][start]}</output> of quality per {escape(unit)}.</p>'
-        '<div class="deferral-scroll"><table class="deferral-table"><thead><tr><th scope="col">Router</th>'
+        f"Here a unit of quality is worth <output>{escape(moved['worth'][start])}</output>.</p>"
+        '<div class="scroll"><table class="deferral-table"><thead><tr><th scope="col">Router</th>'
         f'<th scope="col">Mean cost ({escape(unit)})</th><th scope="col">Mean quality</th>'
         f'<th scope="col">{escape(mixed)}</th></tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="deferral-llms">{_llm_key(moved["llms"])}</p>'
@@ -114,6 +130,15 @@ def _colours(n: int) -> list[str]:
     from matplotlib.colors import to_hex
 
     return [to_hex(colormaps["viridis"](value)) for value in np.linspace(0.95, 0.1, n)]
+
+
+def ink_on(colour: str) -> str:
+    """Return black or white, whichever reads better on a colour: the contrast is at least 4.5 to 1."""
+    from matplotlib.colors import to_rgb
+
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    luminance = float(np.dot([0.2126, 0.7152, 0.0722], channels))
+    return "#000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#fff"
 
 
 def _number(value: float) -> str:
@@ -141,9 +166,10 @@ def _row(method: str, moved: dict, start: int) -> str:
         for share, colour in zip(here["mix"][start], _colours(len(moved["llms"])), strict=True)
     )
     words = escape(mix_in_words(moved["llms"], here["mix"][start]))
-    swatch = f'<span class="deferral-swatch" style="background:{METHODS[method].colour}"></span>'
+    colour = LOOKS[method].colour
+    badge = f'<span class="deferral-badge" style="background:{colour};color:{ink_on(colour)}">{LETTERS[method]}</span>'
     return (
-        f'<tr data-method="{method}"><th scope="row">{swatch}{escape(label(method))}</th>'
+        f'<tr data-method="{method}"><th scope="row">{badge} {escape(label(method))}</th>'
         f'<td class="deferral-cost">{here["cost"][start]}</td>'
         f'<td class="deferral-quality">{here["quality"][start]}</td>'
         f'<td><div class="deferral-mix" role="img" aria-label="{words}">{parts}</div></td></tr>'
@@ -191,14 +217,16 @@ def _svg(run: Run, methods: Sequence[str], moved: dict, start: int) -> str:
     for method in methods:
         cost, quality = run.curves[method].points
         path = _thinned(axes.x(cost * factor), axes.y(quality))
-        look = METHODS[method]
+        look = LOOKS[method]
         dash = SVG_DASHES.get(look.dash, "4 2") if isinstance(look.dash, str) else " ".join(map(str, look.dash[1]))
         lines.append(f'<polyline points="{path}" stroke="{look.colour}" stroke-dasharray="{dash or "none"}"/>')
     for method in methods:
         here = moved["methods"][method]
+        colour = LOOKS[method].colour
         lines.append(
-            f'<circle data-method="{method}" r="4.5" cx="{here["x"][start]}" cy="{here["y"][start]}" '
-            f'fill="{METHODS[method].colour}"/>'
+            f'<g data-method="{method}" transform="translate({here["x"][start]} {here["y"][start]})">'
+            f'<circle r="6.5" fill="{colour}"/>'
+            f'<text y="3.2" text-anchor="middle" style="fill:{ink_on(colour)}">{LETTERS[method]}</text></g>'
         )
     said = escape(f"Deferral curves of {len(methods)} routers: mean quality against mean cost, with a point on each.")
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">{"".join(lines)}</svg>'

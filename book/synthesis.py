@@ -531,6 +531,11 @@ def results(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def kept_run(outcomes: Sequence[Outcome]) -> Run:
+    """Return the one run that still has its routers: the first split of the main pool's static setting."""
+    return next(outcome.run for outcome in outcomes if outcome.run.routers)
+
+
 def at(frame: pd.DataFrame, setting: str, pool: str | None = None, source: str = WHOLE) -> pd.DataFrame:
     """Return the rows of `results` of one setting, on one pool or all."""
     kept = (frame["setting"] == setting) & (frame["source"] == source)

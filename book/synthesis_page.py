@@ -6,14 +6,14 @@ A record is the keyword arguments of `routebook.record.Record.value`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from book import synthesis
-from book.ranks import Ranking, ranking
+from book.ranks import Ranking, rank_plot, ranking
 from book.synthesis import ADD, BASELINES, METHODS, NEW_LLMS, PAPERS, RETRAINED, STATIC, TRAIN, WHOLE, at, settings_of
 from replications.cscr.experiment import PoolSetting, cost_unit
 from replications.cscr.experiment import difference as paired
@@ -40,6 +40,11 @@ NEW_RIVALS = ("zero-router", "k-nn")
 DRAWN = ("oracle", *PAPERS, "k-nn", "mlp", "zero-router", "dataset-oracle")
 RANKED = (*PAPERS, *(method for method in BASELINES if method != "best-single"))
 PLACES = {"routerdc": "RouterDC's pool"}
+# The colours of all pages, with dashes that tell apart methods whose chapters chose neighbouring ones.
+LOOKS = figures.METHODS | {
+    method: replace(figures.METHODS[method], dash=dash)
+    for method, dash in {"cscr": (0, (6, 2)), "radial-router": (0, (3, 1)), "semirouter-emb": (0, (8, 2, 2, 2))}.items()
+}
 METRICS = {"area": "{:.3f}", "qnc": "{:.3f}", "peak": "{:.3f}"}
 HOLDS, CONTRADICTED, OPEN = "holds", "contradicted", "open"
 _AS_EXPECTED = {BETTER: HOLDS, WORSE: CONTRADICTED, ALIKE: OPEN}
@@ -141,15 +146,31 @@ def metric_table(columns: Mapping[str, tuple[pd.DataFrame, str]]) -> tuple[pd.Da
     return numbers.set_axis(names), shown.set_axis(names).fillna("–")
 
 
-def setting_records(frame: pd.DataFrame, settings: Sequence[str]) -> Iterator[Record]:
-    """Yield area, QNC and peak of every method in these settings, on every pool."""
-    for setting in settings:
-        for pool in dict.fromkeys(at(frame, setting)["pool"]):
-            here = at(frame, setting, pool)
-            for metric in METRICS:
-                for method, estimate in estimates(here, metric).items():
-                    unit = "fraction" if metric == "qnc" else metric
-                    yield as_record(f"{setting}/{pool}/{metric}/{method}", estimate, unit)
+def pool_records(frame: pd.DataFrame) -> Iterator[Record]:
+    """Yield what is recorded of one pool: areas everywhere, QNC and peak of the static pool, differences and losses."""
+    (pool,) = set(frame["pool"])
+    for setting in dict.fromkeys(frame["setting"]):
+        here = at(frame, setting)
+        for metric in METRICS if setting == STATIC else ("area",):
+            for method, estimate in estimates(here, metric).items():
+                unit = "fraction" if metric == "qnc" else metric
+                yield as_record(f"{setting}/{pool}/{metric}/{method}", estimate, unit)
+        for rival in rivals_in(setting):
+            for method, estimate in differences(here, rival, (*PAPERS, *BASELINES)).items():
+                yield as_record(f"{setting}/{pool}/{method}-minus-{rival}/area", estimate, "area")
+    if settings_of(frame, "labels-"):
+        yield from loss_records(sparse_losses(frame), "sparse")
+    if settings_of(frame, "without-"):
+        yield from loss_records(other_prompt_losses(frame), "other-prompts")
+
+
+def rivals_in(setting: str) -> tuple[str, ...]:
+    """Return whom every method is compared with in a setting."""
+    if setting.startswith("with-"):
+        return ()
+    if setting.startswith("without-"):
+        return ("zero-router",)
+    return {STATIC: RIVALS, NEW_LLMS: NEW_RIVALS}.get(setting, ("k-nn",))
 
 
 def differences(frame: pd.DataFrame, rival: str, methods: Sequence[str]) -> dict[str, Estimate]:
@@ -157,16 +178,6 @@ def differences(frame: pd.DataFrame, rival: str, methods: Sequence[str]) -> dict
     (pool,) = set(frame["pool"])
     present = set(frame["method"])
     return {m: paired(frame, pool, m, rival) for m in methods if m in present and m != rival}
-
-
-def difference_records(
-    frame: pd.DataFrame, setting: str, rivals: Sequence[str], methods: Sequence[str] = (*PAPERS, *BASELINES)
-) -> Iterator[Record]:
-    """Yield every difference to these rivals in a setting, on every pool."""
-    for pool in dict.fromkeys(at(frame, setting)["pool"]):
-        for rival in rivals:
-            for method, estimate in differences(at(frame, setting, pool), rival, methods).items():
-                yield as_record(f"{setting}/{pool}/{method}-minus-{rival}/area", estimate, "area")
 
 
 def verdict_table(frame: pd.DataFrame, setting: str, rivals: Sequence[str]) -> pd.DataFrame:
@@ -187,15 +198,30 @@ def verdict_counts(frame: pd.DataFrame, setting: str, rival: str) -> dict[str, i
     return {word: said.count(word) for word in (BETTER, WORSE, ALIKE)}
 
 
-def by_pools(frame: pd.DataFrame, setting: str, rival: str) -> pd.DataFrame:
-    """Return on how many pools each of the papers' methods is surely better than a rival: columns better and pools."""
-    rows: dict[str, dict[str, int]] = {}
+def on_pools(frame: pd.DataFrame, setting: str, rival: str) -> str:
+    """Say on how many pools each of the papers' methods is surely better than a rival, such as "CSCR on 1 of 2"."""
+    better: dict[str, list[bool]] = {}
     for pool in dict.fromkeys(at(frame, setting)["pool"]):
         for method, estimate in differences(at(frame, setting, pool), rival, PAPERS).items():
-            row = rows.setdefault(method, {"better": 0, "pools": 0})
-            row["better"] += verdict(estimate) == BETTER
-            row["pools"] += 1
-    return pd.DataFrame.from_dict(rows, orient="index")
+            better.setdefault(method, []).append(verdict(estimate) == BETTER)
+    return ", ".join(f"{label(method)} on {sum(found)} of {len(found)}" for method, found in better.items())
+
+
+def leaders(frame: pd.DataFrame, setting: str) -> str:
+    """Name the router with the largest mean area on each pool, such as "MLP on RouterBench"."""
+    said = []
+    for pool in dict.fromkeys(at(frame, setting)["pool"]):
+        found = estimates(at(frame, setting, pool))
+        best = max((m for m in found if m != "oracle"), key=lambda m: found[m].estimate)
+        said.append(f"{label(best)} on {pool_name(pool)}")
+    return ", ".join(said)
+
+
+def least_loss(losses: pd.DataFrame) -> str:
+    """Name the paper's method that loses least on each pool, such as "SemiRouter (EMB) on RouterBench"."""
+    ours = losses[losses["method"].isin(PAPERS)]
+    best = ours.loc[ours.groupby("pool", sort=False)["value"].idxmin()]
+    return ", ".join(f"{label(row.method)} on {pool_name(row.pool)}" for row in best.itertuples())
 
 
 # --- expectations ----------------------------------------------------------------------------------------------------
@@ -261,13 +287,19 @@ def blocks(
     return wide.loc[wide.index.isin(kept), list(methods)]
 
 
-def rankings(frame: pd.DataFrame, origins: Mapping[str, str]) -> dict[str, Ranking]:
+def rankings(frame: pd.DataFrame, origins: Mapping[str, str], metric: str = "area") -> dict[str, Ranking]:
     """Rank all methods on the pools that have fingerprints and, without CSCR, on real pools only, where there are any.
 
     Parameters
     ----------
     origins
         Each pool's data tier, by name.
+    metric
+
+    Returns
+    -------
+    dict
+        Without those that fewer than two blocks are left for.
     """
     described = [pool for pool in origins if synthesis.has_fingerprints(pool)]
     real = [pool for pool, origin in origins.items() if origin == "real"]
@@ -275,12 +307,34 @@ def rankings(frame: pd.DataFrame, origins: Mapping[str, str]) -> dict[str, Ranki
     chosen = {f"All methods: {_joined(described)}": (described, RANKED)}
     if real:
         chosen[f"Without CSCR, real data only: {_joined(real)}"] = (real, without_cscr)
-    tables = {name: blocks(frame, pools, methods) for name, (pools, methods) in chosen.items()}
+    tables = {name: blocks(frame, pools, methods, metric) for name, (pools, methods) in chosen.items()}
     return {name: ranking(table) for name, table in tables.items() if len(table) > 1}
 
 
 def _joined(pools: Sequence[str]) -> str:
     return ", ".join(pool_name(pool) for pool in pools)
+
+
+def rank_table(found: Mapping[str, Ranking]) -> pd.DataFrame:
+    """Return the rankings in words: one row each."""
+    rows = {
+        name: {
+            "source datasets": one.n_blocks,
+            "Friedman's p": f"{one.p_value:.2g}",
+            "best mean rank": f"{label(one.mean_ranks.index[0])} ({one.mean_ranks.iloc[0]:.1f})",
+            "not told apart from it": listed(one.like_the_best[1:]),
+            "critical difference": f"{one.difference:.2f}" if one.rejected else "not used",
+        }
+        for name, one in found.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def rank_figure(found: Mapping[str, Ranking]) -> Figure:
+    """Draw the critical-difference diagrams, or say that there are too few prompts for any."""
+    if not found:
+        return figures.absent_plot(f"No two source datasets have {MIN_BLOCK} test prompts in every split.")
+    return rank_plot(found)
 
 
 def rank_records(found: Mapping[str, Ranking]) -> Iterator[Record]:
@@ -379,6 +433,57 @@ def cost_table(seconds: pd.DataFrame, routing: Mapping[str, float], pool: str) -
     return numbers.set_axis(heads, axis=1).set_axis(names), shown.set_axis(names)
 
 
+# --- summary ---------------------------------------------------------------------------------------------------------
+
+
+def summary_values(frame: pd.DataFrame) -> dict[str, int]:
+    """Return counts the prose quotes, of differences between the papers' methods and a rival over all pools.
+
+    `<setting>/<rival>/<better, worse, alike, all>`, for the other prompts over all sources; and `intervals`, the number
+    of differences to rivals that the page looks at.
+    """
+    asked = {
+        "static": (STATIC, RIVALS),
+        "new": (NEW_LLMS, NEW_RIVALS),
+        "sparse": (next(iter(shares_of(frame))), ("k-nn",)),
+    }
+    values = {}
+    for name, (setting, rivals) in asked.items():
+        for rival in rivals:
+            values |= _counts(f"{name}/{rival}", verdict_counts(frame, setting, rival))
+    others = [verdict_counts(frame, setting, "zero-router") for setting in settings_of(frame, "without-")]
+    values |= _counts("other/zero-router", {word: sum(o[word] for o in others) for word in (BETTER, WORSE, ALIKE)})
+    values["intervals"] = sum(
+        "-minus-" in found["id"] for _, part in frame.groupby("pool") for found in pool_records(part)
+    )
+    return values
+
+
+def _counts(name: str, count: Mapping[str, int]) -> dict[str, int]:
+    keys = {BETTER: "better", WORSE: "worse", ALIKE: "alike"}
+    return {f"{name}/{keys[word]}": n for word, n in count.items()} | {f"{name}/all": sum(count.values())}
+
+
+def summary_texts(frame: pd.DataFrame, found: Mapping[str, Ranking], pools: Sequence[str]) -> dict[str, str]:
+    """Return the words the prose quotes: names of pools and leaders, and verdicts; `found` as from `rankings`."""
+    expected = expectation_frame(frame)
+    main = next(pool for pool in pools if synthesis.has_fingerprints(pool))
+    best = next(iter(found.values())).like_the_best if found else []
+    texts = {
+        "main": pool_name(main),
+        "leaders/static": leaders(frame, STATIC),
+        "leaders/new": leaders(frame, NEW_LLMS),
+        "least-loss/sparse": least_loss(sparse_losses(frame)),
+        "fewest": f"{next(iter(shares_of(frame).values())):.0%}",
+        "rank/best": listed(best[:1]),
+        "rank/like-it": listed(best[1:]),
+    }
+    texts |= {f"on-pools/static/{rival}": on_pools(frame, STATIC, rival) for rival in RIVALS}
+    texts |= {f"on-pools/new/{rival}": on_pools(frame, NEW_LLMS, rival) for rival in NEW_RIVALS}
+    texts |= {f"expected/{e.id}": counted(expected[expected["id"] == e.id]) for e in EXPECTATIONS}
+    return texts
+
+
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
@@ -393,7 +498,7 @@ def deferral_figure(outcomes: Sequence[Outcome]) -> Figure:
             mean = mean_curve([run.curves[method] for run in runs], left="flat")
             curves[method] = mean.relative_cost, mean.quality
         panels.append(Panel(pool_name(pool), curves, "Mean cost (0: cheapest LLM, 1: dearest)"))
-    return figures.grid_plot(panels, ylabel="Mean quality on test prompts", columns=min(len(panels), 3))
+    return figures.grid_plot(panels, ylabel="Mean quality on test prompts", looks=LOOKS)
 
 
 def sparse_figure(frame: pd.DataFrame) -> Figure:
@@ -406,7 +511,7 @@ def sparse_figure(frame: pd.DataFrame) -> Figure:
         for method in (m for m in DRAWN[1:] if m in by_share[STATIC]):
             lines[method] = list(shares.values()), [by_share[setting][method].estimate for setting in shares]
         panels.append(Panel(pool_name(pool), lines, "Share of labels kept"))
-    return figures.grid_plot(panels, ylabel="Area under the deferral curve", logx=True)
+    return figures.grid_plot(panels, ylabel="Area under the deferral curve", logx=True, looks=LOOKS)
 
 
 def difference_figure(
@@ -445,7 +550,7 @@ def _draw_differences(axes: Axes, found: Mapping[str, Estimate], methods: Sequen
         if method in found:
             estimate, colour = found[method], figures.METHODS[method].colour
             axes.plot([estimate.low, estimate.high], [y, y], color=colour, lw=2)
-            axes.plot(estimate.estimate, y, figures.METHODS[method].marker, color=colour, ms=5)
+            axes.plot(estimate.estimate, y, marker=figures.METHODS[method].marker, color=colour, ms=5)
     axes.set_yticks(range(len(methods)), [label(method) for method in reversed(methods)])
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x", lw=0.6)
@@ -464,10 +569,33 @@ def difference_panels(
     return found
 
 
+def cost_values(seconds: pd.DataFrame, routing: Mapping[str, float], encoding: float, pool: str) -> dict[str, float]:
+    """Return what the prose quotes of costs: extremes of training on a pool, and of routing against encoding."""
+    here = seconds[(seconds["pool"] == pool) & (seconds["what"] == TRAIN)].groupby("method")["seconds"].mean()
+    ours = here[[method for method in PAPERS if method in here.index]]
+    times = {method: routing[method] for method in PAPERS if method in routing}
+    return {
+        "cost/train/most": float(ours.max()),
+        "cost/train/least": float(ours.min()),
+        "cost/route/most": max(times.values()),
+        "cost/route/slower-than-encoding": sum(time > encoding for time in times.values()),
+        "cost/route/all": len(times),
+    }
+
+
 def own_records(own: pd.DataFrame) -> Iterator[Record]:
     """Yield what RadialRouter gains by training at its own trade-off, quality against the swept router's."""
     for alpha, part in own.groupby("alpha"):
         yield as_record(f"own/alpha-{alpha:g}/gain", mean_interval(part["gain"].to_numpy(dtype=float)), "quality")
+
+
+def own_table(own: pd.DataFrame) -> pd.DataFrame:
+    """Return the gains of `own_records` as shown, with their verdicts."""
+    gains = {
+        f"α = {alpha:g}": mean_interval(part["gain"].to_numpy(dtype=float)) for alpha, part in own.groupby("alpha")
+    }
+    rows = {name: [cell(gain, "{:+.3f}"), verdict(gain)] for name, gain in gains.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["gain in quality", "its own training is"])
 
 
 def setup_table(params: SynthesisParams) -> pd.DataFrame:

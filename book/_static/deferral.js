@@ -14,11 +14,10 @@
   function movers(root, data) {
     return Object.entries(data.methods).map(([method, points]) => {
       const row = root.querySelector(`tr[data-method="${method}"]`);
-      const circle = root.querySelector(`circle[data-method="${method}"]`);
+      const point = root.querySelector(`g[data-method="${method}"]`);
       const mix = row.querySelector(".deferral-mix");
       return (at) => {
-        circle.setAttribute("cx", points.x[at]);
-        circle.setAttribute("cy", points.y[at]);
+        point.setAttribute("transform", `translate(${points.x[at]} ${points.y[at]})`);
         row.querySelector(".deferral-cost").textContent = points.cost[at];
         row.querySelector(".deferral-quality").textContent = points.quality[at];
         points.mix[at].forEach((share, i) => (mix.children[i].style.width = `${share}%`));
@@ -28,22 +27,21 @@
   }
 
   function control(root, data, move) {
-    const unit = root.dataset.unit;
     const label = document.createElement("label");
-    label.textContent = "λ: from quality at any cost to the cheapest LLM";
+    label.textContent = "Trade-off λ, from quality at any cost to the cheapest LLM";
     const slider = document.createElement("input");
     slider.type = "range";
     slider.min = 0;
-    slider.max = data.lam.length - 1;
+    slider.max = data.worth.length - 1;
     slider.step = 1;
     slider.value = root.dataset.start;
     label.append(slider);
     root.querySelector(".deferral-control").prepend(label);
-    const shown = root.querySelector(".deferral-lam");
+    const shown = root.querySelector(".deferral-control output");
     function update() {
       const at = Number(slider.value);
-      shown.textContent = data.lam[at];
-      slider.setAttribute("aria-valuetext", `λ = ${data.lam[at]} of quality per ${unit}`);
+      shown.textContent = data.worth[at];
+      slider.setAttribute("aria-valuetext", `a unit of quality is worth ${data.worth[at]}`);
       move.forEach((each) => each(at));
     }
     slider.addEventListener("input", update);
