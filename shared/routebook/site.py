@@ -189,7 +189,7 @@ def mirror(root: Path, built: list[Built], target: Path) -> None:
     target.mkdir(parents=True)
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, target / name)
-    ignore = shutil.ignore_patterns("*.ipynb", "__pycache__")
+    ignore = shutil.ignore_patterns("*.ipynb", "*.py", "__pycache__")
     shutil.copytree(root / "book", target / "book", ignore=ignore)
     shutil.copytree(root / "book" / "_static", target / "_static")
     (target / "_generated").mkdir()

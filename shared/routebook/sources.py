@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("routebook", "replications")
+PACKAGES = ("routebook", "replications", "book")
 
 
 def notebook_code(path: Path) -> list[str]:

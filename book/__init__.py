@@ -1,0 +1,1 @@
+"""Pages of the book that compute across the papers, and what computes them."""
