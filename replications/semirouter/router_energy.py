@@ -6,8 +6,9 @@ is measured on this machine, or that follows from a count of operations and a st
 
 from __future__ import annotations
 
+import time
 import timeit
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ import pandas as pd
 
 from replications.semirouter.energy import checked_choices
 from replications.semirouter.energy_tables import JOULES_PER_WH, WH, in_wh
-from routebook.encoders import Encoder, measure_latency
+from routebook.encoders import Encoder
+from routebook.encoders import encoder as encoder_named
 from routebook.errors import UserError
 from routebook.significance import bootstrap_interval
 
@@ -98,7 +100,10 @@ def encoder_flops(n_layers: int, width: int, feed_forward: int, n_tokens: int) -
 def measure_router(
     router: Router, encoder: str | Encoder, prompts: Sequence[str], embeddings: np.ndarray
 ) -> dict[str, float]:
-    """Return the median seconds of routing one prompt on this machine: ``encoding`` it, and ``scoring`` all LLMs.
+    """Return the median processor seconds of routing one prompt: ``encoding`` it, and ``scoring`` all LLMs.
+
+    Processor time, not time on the clock: what else the machine does in between is not the router's. Work on several
+    threads counts once for each, and each is charged the whole device.
 
     Parameters
     ----------
@@ -111,12 +116,16 @@ def measure_router(
     """
     if len(prompts) != len(embeddings) or not len(prompts):
         raise UserError(f"there are {len(prompts)} prompts and {len(embeddings)} embeddings, expected one each")
-    router.predict_quality(embeddings[:1])
-    scoring = [
-        timeit.timeit(lambda at=at: router.predict_quality(embeddings[at : at + 1]), number=1)
-        for at in range(len(embeddings))
-    ]
-    return {"encoding": measure_latency(encoder, prompts) / 1000, "scoring": float(np.median(scoring))}
+    model = encoder_named(encoder)
+    encoding = [lambda prompt=prompt: model.encode([prompt]) for prompt in prompts]
+    scoring = [lambda at=at: router.predict_quality(embeddings[at : at + 1]) for at in range(len(embeddings))]
+    return {"encoding": _median_seconds(encoding), "scoring": _median_seconds(scoring)}
+
+
+def _median_seconds(calls: Sequence[Callable[[], Any]]) -> float:
+    """Return the median processor time of a call, each made once; the first is made once more beforehand."""
+    calls[0]()
+    return float(np.median([timeit.timeit(call, number=1, timer=time.process_time) for call in calls]))
 
 
 def share_of_llm(

@@ -97,10 +97,13 @@ def small_pages(root, tmp_path_factory):
             *["n_seeds=2", "max_prompts=800", "min_steps=20", "epochs=2", "n_mixes=3", "label_budgets=25,50"],
             *["index_sizes=10,100,1000", "n_lookups=200"],
         ],
+        "semirouter": ["n_seeds=2", "max_prompts=400", "epochs=1", "backbone_epochs=1"],
+        "semirouter-energy": ["n_seeds=2", "max_prompts=600", "epochs=2", "backbone_epochs=2"],
+        "semirouter-sparsity": ["n_seeds=2", "max_prompts=600", "epochs=1", "backbone_epochs=1"],
     }
     folder = tmp_path_factory.mktemp("pages")
     for page, given in sizes.items():
-        data = "dataset=tinypool" if page.startswith("radialrouter") else "pools=tinypool"
+        data = "pools=tinypool" if runs.chapter(page, root).params.MANY else "dataset=tinypool"
         words = [part for setting in [data, *given] for part in ("-p", setting)]
         command = [sys.executable, "-m", "routebook", "run", page, "--out", str(folder / page), *words]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
@@ -119,6 +122,9 @@ def small_pages(root, tmp_path_factory):
         "cscr",
         "cscr-ablations",
         "cscr-shifts",
+        "semirouter",
+        "semirouter-energy",
+        "semirouter-sparsity",
     ],
 )
 def test_a_page_evaluates_every_claim_of_its_own(request, root, source, page):
@@ -231,6 +237,42 @@ def test_cscrs_shifts_lie_below_the_oracle_and_labels_cost_cscr_nothing(request,
     assert not any(key.startswith("table-3/mmlu-pro/cscr") for key in results), "MMLU-Pro has no fingerprints"
     spent = {key.split("/")[3] for key in results if key.startswith("newcomers/") and "/cscr/" in key}
     assert spent == {"0"}
+
+
+def test_semirouter_lies_between_the_worst_choice_and_the_oracle(request, source):
+    results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["semirouter"])}
+    routed = {m: results[f"table-1/macro/{m}/routed-quality"] for m in ("semirouter-emb", "random", "oracle")}
+    assert 0 <= routed["random"] <= routed["oracle"] <= 100
+    assert 0 <= routed["semirouter-emb"] <= routed["oracle"]
+    difference = results["table-1/semirouter-emb-minus-random/routed-quality"]
+    assert difference == pytest.approx(routed["semirouter-emb"] - routed["random"], abs=1e-9)
+    assert results["table-1/macro/oracle/label-accuracy"] == 100
+    assert results["table-2/emb/trainable"] == pytest.approx(2.069699)
+    assert results["table-2/mlp/trainable"] == pytest.approx(2.527427)
+    gain = results["table-3/full-minus-anchor/score"] + results["table-3/anchor-minus-div/score"]
+    assert results["table-3/full-minus-div/score"] == pytest.approx(gain, abs=1e-9)
+    scores = [value for key, value in results.items() if key.startswith("table-6/") and key.endswith("/score")]
+    assert min(scores) >= 0
+    assert max(scores) <= 1
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_routing_for_energy_never_beats_the_oracle(request, source):
+    results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["semirouter-energy"])}
+    pools = {key.split("/")[2] for key in results if key.startswith("energy/match/")}
+    for pool in pools:
+        areas = {key: value for key, value in results.items() if key.startswith(f"energy/match/{pool}/")}
+        areas = {key.split("/")[3]: value for key, value in areas.items() if key.endswith("/area")}
+        assert areas["oracle"] == max(areas.values()), pool
+    parts = ("energy/table-5/", "energy/measured/", "energy/modelled/")
+    rows = [key.rpartition("/")[0] for key in results if key.startswith(parts) and key.endswith("/energy")]
+    assert rows
+    for row in rows:
+        alone = results[f"{row}/all-at-gpt-4" if "/table-5/" in row else f"{row}/always-large"]
+        took = results[f"{row}/energy"]
+        assert 0 < took <= alone * (1 + 1e-9), row
+        assert results[f"{row}/saving"] == pytest.approx(100 * (1 - took / alone), abs=1e-9), row
+    assert results["energy/router/wh-per-prompt"] > 0
 
 
 def _results(folder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -503,15 +505,16 @@ def test_share_of_the_llms_energy():
         router_energy.share_of_llm(1.0, costed, [])
 
 
-def test_measuring_a_router_times_both_of_its_parts_in_seconds(monkeypatch):
-    asked = []
-    monkeypatch.setattr(router_energy, "measure_latency", lambda name, prompts: asked.append((name, prompts)) or 5.0)
+def test_measuring_a_router_takes_the_processor_time_of_both_its_parts(monkeypatch, encoded):
     few = load("tinypool").subset(np.arange(40))
     router = KNN(n_neighbours=5).fit(few, few.embeddings)
+    # Every look at the clock is one second after the one before: one call takes one second.
+    clock = itertools.count()
+    monkeypatch.setattr(router_energy.time, "process_time", lambda: float(next(clock)))
     seconds = router_energy.measure_router(router, "minilm", few.prompts[:3], few.embeddings[:3])
-    assert asked == [("minilm", few.prompts[:3])]
-    assert seconds["encoding"] == pytest.approx(0.005)
-    assert seconds["scoring"] > 0
+    assert encoded == [few.prompts[0], *few.prompts[:3]]
+    assert seconds == {"encoding": 1.0, "scoring": 1.0}
+    assert next(clock) == 2 * (3 + 3)
     with pytest.raises(UserError, match=r"3 prompts and 2 embeddings"):
         router_energy.measure_router(router, "minilm", few.prompts[:3], few.embeddings[:2])
 
