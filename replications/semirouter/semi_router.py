@@ -30,12 +30,14 @@ from routebook.threads import one_thread
 VARIANTS = ("mlp", "emb", "att")
 LOSSES = ("full", "anchor", "div", "sample-sample", "none")
 SUPERVISED = ("all", "anchors")
+ADD_TRAINS = ("vector", "adapter")
 CHOICES = {
     "variant": VARIANTS,
     "loss": LOSSES,
     "weighting": WEIGHTINGS,
     "pairing": PAIRINGS,
     "supervise": SUPERVISED,
+    "add_trains": ADD_TRAINS,
     "tokens": (1, 2),
 }
 # The weight of quality with which Eq. (10) gives Table 3; the equation prints 0.6 (SR-1).
@@ -65,8 +67,8 @@ QUICK: dict[str, Any] = {
 class SemiRouter(LevelRouter):
     """A router whose anchors are predicted by a frozen backbone, and every other LLM by the R-adapter.
 
-    Adding an LLM trains its identity vector and nothing else, removing it drops the vector: the predictions for all
-    other LLMs stay the same bit for bit.
+    Adding an LLM trains its identity vector and nothing else (see `add_trains`), removing it drops the vector: the
+    predictions for all other LLMs stay the same bit for bit.
 
     Parameters
     ----------
@@ -100,6 +102,9 @@ class SemiRouter(LevelRouter):
         Of the sample-sample loss: groups by K-means on V_q, and queries of other groups. RouterDC's 8 and 3.
     add_steps, add_lr
         Training of a new LLM's vector in `add_models` (not given in the paper).
+    add_trains : {"vector", "adapter"}
+        What `add_models` trains: a new LLM's vector; or with it, at the rate `lr`, the layers that all LLMs share, from
+        the new labels alone. The latter is there to show what is then forgotten.
     seed
     backbone : Backbone, optional
         One fitted on the same anchors and prompts, to be used again; the parameters `backbone_...` are then not
@@ -152,6 +157,7 @@ class SemiRouter(LevelRouter):
     n_negatives: int = 3
     add_steps: int = 200
     add_lr: float = 1e-2
+    add_trains: Literal["vector", "adapter"] = "vector"
     seed: int = 0
     backbone: Backbone | None = field(default=None, repr=False)
     backbone_width: int = 768
@@ -206,12 +212,15 @@ class SemiRouter(LevelRouter):
         self.n_parameters_ = sum(p.numel() for p in self.adapter_.parameters())
         return self
 
-    def _check_parameters(self, n_prompts: int) -> None:
+    def _check_choices(self) -> None:
         for name, known in CHOICES.items():
             value = getattr(self, name)
             if value not in known:
                 near = suggest(value, known) if isinstance(value, str) else ""
                 raise UserError(f"SemiRouter: {name} is {value!r}, expected one of {', '.join(map(repr, known))}{near}")
+
+    def _check_parameters(self, n_prompts: int) -> None:
+        self._check_choices()
         for name in ("epochs", "batch_size", "layers", "heads", "feedforward", "n_negatives", "add_steps"):
             check_count(self, name, getattr(self, name))
         if self.model_width is not None:
@@ -288,7 +297,9 @@ class SemiRouter(LevelRouter):
     # --- the pool changes --------------------------------------------------------------------------------------------
 
     def add_models(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
-        """Train an identity vector for every LLM of `benchmark`; backbone, adapter and all other vectors are frozen.
+        """Train an identity vector for every LLM of `benchmark`; backbone and all other vectors are frozen.
+
+        The layers that LLMs share are frozen too, unless `add_trains` says otherwise.
 
         The objective is that of `fit` on the new LLMs' labels: their cross-entropy, Eq. (4) against the backbone's
         predictions for the anchors, which need no label here, and Eq. (7) among the new LLMs. A vector starts from the
@@ -302,6 +313,7 @@ class SemiRouter(LevelRouter):
         import torch
         from torch import nn
 
+        self._check_choices()
         embeddings = self._check_add(benchmark, embeddings)
         for model in benchmark.models:
             if model in self.anchors_:
@@ -318,7 +330,12 @@ class SemiRouter(LevelRouter):
             new = nn.Parameter(start.repeat(len(benchmark.models), 1))
             batch_loss = self._objective(features, benchmark, lambda: new, generator)
             epochs = -(-self.add_steps // -(-len(features) // self.batch_size))
-            self._train(nn.ParameterList([new]), batch_loss, len(features), epochs, self.add_lr, generator)
+            trained, lr = nn.ModuleList([nn.ParameterList([new])]), self.add_lr
+            if self.add_trains == "adapter":
+                trained.append(self.adapter_.requires_grad_(True))
+                lr = self.lr
+            self._train(trained, batch_loss, len(features), epochs, lr, generator)
+        self.adapter_.requires_grad_(False)
         with torch.no_grad():
             for place, model in enumerate(benchmark.models):
                 self._put_vector(model, new[place])

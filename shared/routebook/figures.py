@@ -414,7 +414,9 @@ def grid_plot(
         handles = {}
         for axes, panel in zip(grid.flat, panels, strict=False):
             for method, (x, y) in panel.curves.items():
-                handles[looks[method].label] = _draw(axes, looks[method], x, y, panel.bands.get(method))
+                drawn = _draw(axes, looks[method], x, y, panel.bands.get(method))
+                # A method may be a line on one panel and a single point on the next.
+                handles.setdefault(looks[method].label, drawn)
             for x, y in panel.points:
                 axes.plot(x, y, "x", color=INK, ms=5, mew=1.2)
             span = axes.dataLim.x1 / axes.dataLim.x0 if logx else 1
@@ -438,7 +440,7 @@ def grid_plot(
 def _draw(axes: Axes, look: Look, x: np.ndarray, y: np.ndarray, band: tuple | None) -> Line2D:
     """Draw one line with its band, or its single point."""
     if len(x) == 1:
-        (line,) = axes.plot(x, y, look.marker, color=look.colour, ms=7, label=look.label)
+        (line,) = axes.plot(x, y, linestyle="", marker=look.marker, color=look.colour, ms=7, label=look.label)
         return line
     (line,) = axes.plot(x, y, linestyle=look.dash, color=look.colour, lw=1.8, label=look.label)
     if band is not None:

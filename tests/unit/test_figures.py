@@ -170,6 +170,19 @@ def test_grid_plot_draws_each_panel_and_one_legend_for_all():
     plt.close("all")
 
 
+def test_a_method_with_a_made_marker_is_drawn_as_a_point_and_its_line_names_it():
+    method = "semirouter-mlp"
+    marker = figures.METHODS[method].marker
+    assert isinstance(marker, tuple)
+    panels = [figures.Panel("line", {method: (X, X)}, "x"), figures.Panel("point", {method: (X[:1], X[:1])}, "x")]
+    figure = figures.grid_plot(panels, ylabel="y")
+    (point,) = figure.axes[1].lines
+    assert point.get_marker() == marker
+    assert point.get_linestyle() == "None"
+    (named,) = figure.legends[0].get_lines()
+    assert named.get_linestyle() == "--"
+
+
 def test_grid_plot_refuses_to_draw_nothing():
     with pytest.raises(UserError, match="panels is empty"):
         figures.grid_plot([], ylabel="Quality")

@@ -278,6 +278,22 @@ def test_removing_llms_moves_no_other_bit_for_bit(trained):
     np.testing.assert_array_equal(router.predict_quality(vectors)[:, :-1], before[:, [1, 2, 4]])
 
 
+def test_training_the_shared_layers_on_a_new_llm_moves_the_others_but_no_anchor():
+    router, (_, vectors) = fitted(), kinds(seed=1)
+    before, vector = router.predict_quality(vectors), router.adapter_.identity.clone()
+    router.set_params(add_trains="adapter").add_models(*newcomer())
+    after = router.predict_quality(vectors)
+    anchored = [router.models_.index(anchor) for anchor in ANCHORS]
+    others = [column for column in range(before.shape[1]) if column not in anchored]
+    np.testing.assert_array_equal(after[:, anchored], before[:, anchored])
+    assert (after[:, others] != before[:, others]).any(axis=0).all()
+    assert torch.equal(router.adapter_.identity[:-1], vector), "the others' own vectors stay"
+    assert not any(weight.requires_grad for weight in router.adapter_.parameters())
+    assert np.mean((after[:, -1] > 0.5) == (np.arange(len(vectors)) % 3 == 2)) > 0.95
+    with pytest.raises(UserError, match=r"add_trains is 'adaptor'.*did you mean 'adapter'"):
+        router.set_params(add_trains="adaptor").add_models(*newcomer())
+
+
 def test_an_llm_known_already_is_learned_anew_where_it_stands():
     router, (_, vectors) = fitted(), kinds(seed=1)
     before = router.predict_quality(vectors)
