@@ -383,26 +383,44 @@ def fit_each(params: SemiRouterBase, wanted: Mapping[tuple[str, int], Job]) -> d
         else:
             labels = setting.full if method in baselines.FULL_DATA else setting.sparse
             jobs.append((router, labels, setting.train_embeddings))
-    work = params.epochs * sum(len(labels) for router, labels, _ in jobs if isinstance(router, SemiRouter))
-    n_jobs = os.cpu_count() if work > WORTH_PROCESSES else 1
-    if n_jobs == 1:
-        done = [router.fit(*data) for router, *data in progress(jobs, label="trainings", unit="router")]
-    else:
-        from joblib import Parallel, delayed
-
-        pool = Parallel(n_jobs=n_jobs, return_as="generator")
-        done = progress(pool(delayed(_fit_quietly)(*job) for job in jobs), total=len(jobs), label="trainings")
+    n_queries = sum(len(labels) for router, labels, _ in jobs if isinstance(router, SemiRouter))
+    done = in_processes(_fit, jobs, processes_for(params.epochs * n_queries), "trainings")
     return dict(zip(wanted, done, strict=True))
 
 
-def _fit_quietly(router: BaseRouter, labels: RoutingBenchmark, embeddings: np.ndarray) -> BaseRouter:
-    """Fit a router in a worker process, whose progress bars would write over those of its parent."""
+def _fit(router: BaseRouter, labels: RoutingBenchmark, embeddings: np.ndarray) -> BaseRouter:
+    return router.fit(labels, embeddings)
+
+
+def processes_for(n_queries: int) -> int:
+    """Return how many processes are worth their start for SemiRouter's trainings: one, or one a processor.
+
+    Parameters
+    ----------
+    n_queries
+        That they look at, times epochs.
+    """
+    return os.cpu_count() or 1 if n_queries > WORTH_PROCESSES else 1
+
+
+def in_processes(work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], n_jobs: int, label: str) -> list[Any]:
+    """Return what a function returns for each job's arguments, in order, made in `n_jobs` processes."""
+    if n_jobs == 1:
+        return [work(*job) for job in progress(jobs, label=label)]
+    from joblib import Parallel, delayed
+
+    pool = Parallel(n_jobs=n_jobs, return_as="generator")
+    return list(progress(pool(delayed(_quietly)(work, *job) for job in jobs), total=len(jobs), label=label))
+
+
+def _quietly(work: Callable[..., Any], *job: Any) -> Any:
+    """Work in a worker process, whose progress bars would write over those of its parent."""
     # A worker that grows far beyond what its first job left is stopped as one that leaks, with a warning: torch must be
     # there from the first job on, also where that is a router without it.
     import torch  # noqa: F401
 
     os.environ["ROUTEBOOK_QUIET"] = "1"
-    return router.fit(labels, embeddings)
+    return work(*job)
 
 
 # --- what they earn --------------------------------------------------------------------------------------------------

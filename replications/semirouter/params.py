@@ -12,8 +12,12 @@ from routebook.parameters import EmbeddedParams, parameter
 # Figure 5 at λ = 0.5 and at α = 0.3; λ = 0 is no contrastive loss, 0.9 one that dominates.
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)
 LAMS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.9)
-# Of the labels of each LLM that is no anchor, on the page on sparsity.
+# Of the labels of each LLM that is no anchor, on the page on sparsity: where SemiRouter is claimed to improve, and
+# where it is compared with others, on RouterBench and on a further pool.
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SHARES_COMPARED = (0.01, 0.1, 0.5)
+SHARES_FURTHER = (0.1,)
+POOL_SIZES = (7, 20, 100, 300)
 
 _TRAINING = ("epochs", "lr", "batch_size", "n_random", "backbone_epochs", "backbone_lr")
 _WIDTHS = {name: value for name, value in QUICK.items() if name not in _TRAINING}
@@ -21,6 +25,7 @@ _WIDTHS = {name: value for name, value in QUICK.items() if name not in _TRAINING
 Weight = Annotated[float, Field(ge=0.0, le=1.0)]
 EnergyPool = Literal["routerbench", "mess-plus", "tinypool"]
 SparsityPool = Literal["routerbench", "routerdc", "tinypool", "simulated"]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 def _trained(name: str, description: str, **limits: Any) -> Any:
@@ -127,18 +132,52 @@ class SparsityParams(SemiRouterBase):
 
     CHAPTER: ClassVar[str] = "semirouter-sparsity"
     MANY: ClassVar[bool] = True
+    MEASURES_TIME: ClassVar[bool] = True
     DATASETS: ClassVar[tuple[str, ...]] = get_args(SparsityPool)
 
     pools: list[SparsityPool] | None = parameter(
         None, "pools to route on; null: every real one that is present", min_length=1
     )
-    shares: list[Annotated[float, Field(gt=0.0, le=1.0)]] = parameter(
+    # Fewer than on the other pages, as this one trains more routers.
+    max_prompts: int = parameter(
+        2000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
+    )
+    shares: list[Share] = parameter(
         list(SHARES), "shares of the other LLMs' labels that are kept; those of the claims must be among them"
+    )
+    slow_shares: list[Share] = parameter(
+        list(SHARES_COMPARED),
+        "those at which the methods that train slowly are compared: SemiRouter's other variants, RouterDC's loss",
+        paper=list(SHARES),
+    )
+    further_shares: list[Share] = parameter(
+        [0.01, 0.1, 0.5, 1.0], "shares on the pools after the first", paper=list(SHARES)
+    )
+    slow_further_shares: list[Share] = parameter(
+        list(SHARES_FURTHER), "those of the slow methods on the pools after the first", paper=list(SHARES)
+    )
+    new_labels: list[Annotated[int, Field(ge=1, le=1_000_000)]] = parameter(
+        [10, 50, 250], "labels of an LLM that joins the pool; at most one a training prompt", min_length=1
+    )
+    pool_sizes: list[Annotated[int, Field(ge=2, le=10_000)]] = parameter(
+        list(POOL_SIZES), "LLMs in the pools that routing is timed on; the paper's 7 must be among them"
     )
 
     @model_validator(mode="after")
     def _shares_hold_what_is_claimed(self) -> Self:
-        missing = [f"{share:g}" for share in SHARES if share not in self.shares]
-        if missing:
-            raise ValueError(f"shares lacks {', '.join(missing)}, which the claims read; add them")
+        needed = {
+            "shares": SHARES,
+            "slow_shares": SHARES_COMPARED,
+            "further_shares": SHARES_FURTHER,
+            "slow_further_shares": SHARES_FURTHER,
+            "pool_sizes": POOL_SIZES[:1],
+        }
+        for name, values in needed.items():
+            missing = [f"{value:g}" for value in values if value not in getattr(self, name)]
+            if missing:
+                raise ValueError(f"{name} lacks {', '.join(missing)}, which the claims read; add them")
+        for some, every in (("slow_shares", "shares"), ("slow_further_shares", "further_shares")):
+            alone = [f"{value:g}" for value in getattr(self, some) if value not in getattr(self, every)]
+            if alone:
+                raise ValueError(f"{some} has {', '.join(alone)}, which {every} lacks; add them there")
         return self

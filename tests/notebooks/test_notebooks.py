@@ -104,7 +104,10 @@ def small_pages(root, tmp_path_factory):
         "your-router": ["n_splits=2", "max_prompts=400", "n_resamples=50"],
         "semirouter": ["n_seeds=2", "max_prompts=400", "epochs=1", "backbone_epochs=1"],
         "semirouter-energy": ["n_seeds=2", "max_prompts=600", "epochs=2", "backbone_epochs=2"],
-        "semirouter-sparsity": ["n_seeds=2", "max_prompts=600", "epochs=1", "backbone_epochs=1"],
+        "semirouter-sparsity": [
+            *["n_seeds=2", "max_prompts=400", "epochs=1", "backbone_epochs=1"],
+            *["new_labels=10,50", "pool_sizes=7,20"],
+        ],
     }
     folder = tmp_path_factory.mktemp("pages")
     for page, given in sizes.items():
@@ -333,6 +336,34 @@ def test_routing_for_energy_never_beats_the_oracle(request, source):
         assert 0 < took <= alone * (1 + 1e-9), row
         assert results[f"{row}/saving"] == pytest.approx(100 * (1 - took / alone), abs=1e-9), row
     assert results["energy/router/wh-per-prompt"] > 0
+
+
+@pytest.mark.parametrize("source", ["built_runs", "small_pages"])
+def test_sparse_labels_leave_routers_below_the_oracle_and_a_new_llm_moves_no_other(request, source):
+    folder = request.getfixturevalue(source)["semirouter-sparsity"]
+    results = {r["id"].removeprefix("sparsity/"): r["value"] for r in _results(folder)}
+    pools = json.loads((folder / "run.json").read_text())["dataset"].split(", ")
+    assert results["isolation/compared"] > 0
+    assert results["isolation/max-change"] == 0
+    for pool in pools:
+        assert results[f"{pool}/oracle/label-accuracy"] == 100
+        for metric in ("label-accuracy", "routed-quality"):
+            found = {k.removeprefix(f"{pool}/"): v for k, v in results.items() if re.match(f"{pool}/.*/{metric}$", k)}
+            found = {key.removesuffix(f"/{metric}"): value for key, value in found.items()}
+            leads = {key: found.pop(key) for key in list(found) if "-minus-" in key}
+            assert max(found.values()) == found["oracle"]
+            assert min(found.values()) >= 0
+            assert leads
+            for key, value in leads.items():
+                pair, share = key.split("/")
+                ours, rival = pair.split("-minus-")
+                other = found["bert-full/1" if rival == "bert-full" else f"{rival}/{share}"]
+                assert value == pytest.approx(found[f"{ours}/{share}"] - other, abs=1e-9)
+        moved = {
+            key: value for key, value in results.items() if re.match(f"new-llm/{pool}/added/.*/others-change", key)
+        }
+        assert moved
+        assert set(moved.values()) == {0.0}
 
 
 def _results(folder):
