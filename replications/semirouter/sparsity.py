@@ -947,31 +947,6 @@ def said_cache(frame: pd.DataFrame) -> str:
 # --- exercise --------------------------------------------------------------------------------------------------------
 
 
-def labels_to_tell(p: float, gap: float, z: float = 1.6449) -> float:
-    """Return on how many prompts two LLMs must be labelled so that the better one shows as better.
-
-    Parameters
-    ----------
-    p
-        Mean quality of the better LLM; answers are right or wrong, the two LLMs' labels independent.
-    gap
-        By how much the other is worse.
-    z
-        Quantile of the normal distribution at the wanted probability, by default 95 %.
-    """
-    q = p - gap
-    if not 0 <= q < p <= 1:
-        raise UserError(f"p and gap are {p:g} and {gap:g}, expected 0 <= p - gap < p <= 1")
-    return z**2 * (p * (1 - p) + q * (1 - q)) / gap**2
-
-
-def recognised(p: float, gap: float, n: int, draws: int = 20_000, seed: int = 0) -> float:
-    """Return in which share of draws of n labels each the better of two LLMs has the higher mean; ties count half."""
-    rng = np.random.default_rng(seed)
-    better, worse = rng.binomial(n, p, draws), rng.binomial(n, p - gap, draws)
-    return float((better > worse).mean() + (better == worse).mean() / 2)
-
-
 def runners_up(setting: Setting) -> tuple[float, float]:
     """Return the mean quality of the best sparse LLM on the training prompts, and its lead over the next."""
     columns = setting.full.model_columns(sparse_llms(setting))

@@ -465,15 +465,6 @@ def test_times_are_compared_query_by_query():
 # --- exercise --------------------------------------------------------------------------------------------------------
 
 
-def test_how_many_labels_tell_two_llms_apart():
-    # 1.6449² (0.7 · 0.3 + 0.6 · 0.4) / 0.1²
-    assert page.labels_to_tell(0.7, 0.1) == pytest.approx(121.756, abs=1e-3)
-    # One label each: right and wrong in 0.7 · 0.4, equal in 0.7 · 0.6 + 0.3 · 0.4.
-    assert page.recognised(0.7, 0.1, 1) == pytest.approx(0.28 + 0.54 / 2, abs=0.01)
-    with pytest.raises(UserError, match=r"p and gap are 0.2 and 0.3"):
-        page.labels_to_tell(0.2, 0.3)
-
-
 def test_the_two_best_sparse_llms(pool):
     setting = pool.settings[0]
     means = sorted(setting.full.quality.mean(axis=0)[[LLMS.index(llm) for llm in NEW]])
