@@ -110,7 +110,8 @@ def test_a_page_fits_a_phone(page):
         wide = page.eval_on_selector_all(
             "article *",
             """all => all.filter(e => e.getBoundingClientRect().right > 361
-                 && !e.closest('.scroll, .cell_output, .pst-scrollable-table-container, pre, .math, mjx-container'))
+                 && !e.closest('.scroll, .cell_output, .pst-scrollable-table-container')
+                 && !e.closest('pre, .math, mjx-container, figure'))
                  .map(e => e.outerHTML.slice(0, 120))""",
         )
     finally:
