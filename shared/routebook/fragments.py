@@ -37,8 +37,8 @@ SHOWN_COMMANDS = {
 
 # The pages of the API reference, and the modules on each; what is named on none stands on the last one.
 API = {
-    "data": ("benchmark", "datasets", "datasets.*", "encoders", "text_encoder", "language_models"),
-    "routing": ("routers", "contrastive", "deferral", "metrics"),
+    "data": ("benchmark", "own_data", "datasets", "datasets.*", "encoders", "text_encoder", "language_models"),
+    "routing": ("routers", "protocol", "contrastive", "deferral", "metrics"),
     "evidence": ("significance", "ledger", "scorecard", "record", "figures"),
     "building": (),
 }

@@ -99,7 +99,8 @@ def test_every_page_of_the_contents_exists_and_every_page_is_in_the_contents(roo
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
     listed = {toc["root"]} | {page["file"] for c in chapters for page in (c, *c.get("sections", ()))}
-    pages = [p for pattern in ("book/*.md", "book/*.ipynb", "replications/*/*.ipynb") for p in root.glob(pattern)]
+    patterns = ("book/*.md", "book/api/*.md", "book/*.ipynb", "replications/*/*.ipynb")
+    pages = [p for pattern in patterns for p in root.glob(pattern)]
     assert listed == {p.relative_to(root).with_suffix("").as_posix() for p in pages}
 
 
