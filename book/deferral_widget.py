@@ -24,6 +24,11 @@ WIDTH, HEIGHT = 440, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 42
 # Neighbouring points of a drawn line lie at least so far apart.
 STEP = 2.0
+# Said in the drawing itself, so that it is whole wherever the notebook is read.
+LINE = 'fill="none" stroke-width="1.6"'
+GRID = 'fill="none" stroke="currentColor" stroke-opacity="0.15"'
+SWATCH = "display:inline-block;width:0.8em;height:0.8em;margin-right:0.4em;border-radius:0.2em"
+MIX = "display:flex;height:1.1em;min-width:9em"
 SVG_DASHES = {"-": "", "--": "5 3", "-.": "6 2 1 2", ":": "1 2"}
 # A letter for each router, so that colours need not be told apart.
 LETTERS = {
@@ -148,8 +153,7 @@ def _number(value: float) -> str:
 def _llm_key(llms: Sequence[str]) -> str:
     swatches = zip(llms, _colours(len(llms)), strict=True)
     return " ".join(
-        f'<span><span class="deferral-swatch" style="background:{colour}"></span>{escape(name)}</span>'
-        for name, colour in swatches
+        f'<span><span style="{SWATCH};background:{colour}"></span>{escape(name)}</span>' for name, colour in swatches
     )
 
 
@@ -172,7 +176,7 @@ def _row(method: str, moved: dict, start: int) -> str:
         f'<tr data-method="{method}"><th scope="row">{badge} {escape(label(method))}</th>'
         f'<td class="deferral-cost">{here["cost"][start]}</td>'
         f'<td class="deferral-quality">{here["quality"][start]}</td>'
-        f'<td><div class="deferral-mix" role="img" aria-label="{words}">{parts}</div></td></tr>'
+        f'<td><div class="deferral-mix" style="{MIX}" role="img" aria-label="{words}">{parts}</div></td></tr>'
     )
 
 
@@ -219,29 +223,32 @@ def _svg(run: Run, methods: Sequence[str], moved: dict, start: int) -> str:
         path = _thinned(axes.x(cost * factor), axes.y(quality))
         look = LOOKS[method]
         dash = SVG_DASHES.get(look.dash, "4 2") if isinstance(look.dash, str) else " ".join(map(str, look.dash[1]))
-        lines.append(f'<polyline points="{path}" stroke="{look.colour}" stroke-dasharray="{dash or "none"}"/>')
+        lines.append(f'<polyline points="{path}" {LINE} stroke="{look.colour}" stroke-dasharray="{dash or "none"}"/>')
     for method in methods:
         here = moved["methods"][method]
         colour = LOOKS[method].colour
         lines.append(
             f'<g data-method="{method}" transform="translate({here["x"][start]} {here["y"][start]})">'
             f'<circle r="6.5" fill="{colour}"/>'
-            f'<text y="3.2" text-anchor="middle" style="fill:{ink_on(colour)}">{LETTERS[method]}</text></g>'
+            f'<text y="3.2" text-anchor="middle" font-size="9" font-weight="700" fill="{ink_on(colour)}">'
+            f"{LETTERS[method]}</text></g>"
         )
     said = escape(f"Deferral curves of {len(methods)} routers: mean quality against mean cost, with a point on each.")
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">{"".join(lines)}</svg>'
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" style="display:block;width:100%;max-width:42rem;margin:0 auto"'
+    text = 'font-size="11" font-family="sans-serif" fill="currentColor"'
+    return f'<svg {size} {text} role="img" aria-label="{said}">{"".join(lines)}</svg>'
 
 
 def _grid(axes: _Axes, unit: str) -> str:
     bottom, middle = HEIGHT - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
-    drawn = [f'<path class="deferral-axis" d="M{LEFT},{TOP}V{bottom}H{WIDTH - RIGHT}"/>']
+    drawn = [f'<path fill="none" stroke="currentColor" d="M{LEFT},{TOP}V{bottom}H{WIDTH - RIGHT}"/>']
     for tick in axes.cost_ticks():
         x = float(axes.x(np.array(tick)))
-        drawn.append(f'<path class="deferral-grid" d="M{x:.1f},{TOP}V{bottom}"/>')
+        drawn.append(f'<path {GRID} d="M{x:.1f},{TOP}V{bottom}"/>')
         drawn.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{_tick(tick)}</text>')
     for tick in axes.quality_ticks():
         y = float(axes.y(np.array(tick)))
-        drawn.append(f'<path class="deferral-grid" d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}"/>')
+        drawn.append(f'<path {GRID} d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}"/>')
         drawn.append(f'<text x="{LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
     drawn.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">Mean cost ({escape(unit)})</text>')
     high = (TOP + bottom) / 2

@@ -301,6 +301,39 @@ def test_the_readers_router_meets_the_same_protocol(request, source):
         assert difference == pytest.approx(results["area/yours"] - results[f"area/{rival}"], abs=1e-9)
 
 
+def test_the_synthesis_agrees_with_itself_on_every_pool(built_runs):
+    folder = built_runs["synthesis"]
+    results = {r["id"]: r for r in _results(folder)}
+    values = {key: r["value"] for key, r in results.items()}
+    areas = {tuple(key.split("/area/")): v for key, v in values.items() if "/area/" in key}
+    places = {place for place, _ in areas}
+    pools = json.loads((folder / "run.json").read_text())["dataset"].split(", ")
+    assert {f"static/{pool}" for pool in pools} <= places
+    assert sum(place.startswith("new-llms/") for place in places) > 0
+    for place in places:
+        here = {method: value for (where, method), value in areas.items() if where == place}
+        assert here["oracle"] == max(here.values()), place
+        assert here["random"] < here["oracle"], place
+        for key in (key for key in values if key.startswith(f"{place}/") and "-minus-" in key):
+            a, b = key.split("/")[2].split("-minus-")
+            assert values[key] == pytest.approx(here[a] - here[b], abs=1e-9)
+            # Paired intervals: of the differences seed by seed, around their mean.
+            assert results[key]["low"] <= values[key] <= results[key]["high"]
+            assert results[key]["n"] == 5
+    losses = [key for key in values if key.startswith("other-prompts/") and "/loss/" in key]
+    assert losses
+    for key in losses:
+        _, pool, source, _, method = key.split("/")
+        gap = areas[f"with-{source}/{pool}", method] - areas[f"without-{source}/{pool}", method]
+        assert values[key] == pytest.approx(gap, abs=1e-9)
+    ranks = {key.split("/")[2]: v for key, v in values.items() if key.startswith("ranks/all/")}
+    k = len(set(ranks) - {"p-value", "critical-difference"})
+    assert sum(v for key, v in ranks.items() if key not in ("p-value", "critical-difference")) == k * (k + 1) / 2
+    times = [v for key, v in values.items() if key.startswith("cost/")]
+    assert times
+    assert min(times) >= 0
+
+
 @pytest.mark.parametrize("source", ["built_runs", "small_pages"])
 def test_semirouter_lies_between_the_worst_choice_and_the_oracle(request, source):
     results = {r["id"]: r["value"] for r in _results(request.getfixturevalue(source)["semirouter"])}
