@@ -52,8 +52,12 @@ RIVALS = (
     MAJORITY,
     "best-single",
 )
-# The full-data row is no curve but a level, and another row has its dashes.
-LOOKS = {**METHODS, FULL: replace(METHODS[FULL], dash="-")}
+# The full-data row is a level and no curve, and another row has its dashes; BestSingle is a point elsewhere.
+LOOKS = {
+    **METHODS,
+    FULL: replace(METHODS[FULL], dash="-"),
+    "best-single": replace(METHODS["best-single"], dash="--"),
+}
 NEIGHBOURS = 40  # of K-NN: as many as LoraRetriever's clusters
 FEW_CLUSTERS = CLUSTERS[0]  # of K-means, beside LoraRetriever, which is K-means with the most
 SPARSE = "-sparse"
@@ -387,15 +391,16 @@ def tally(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def enough(frame: pd.DataFrame, method: str, metric: str) -> float | None:
-    """Return the smallest share from which on a method has `NEARLY` what it has with all labels; None: not trained so.
+    """Return the smallest share from which on a method has `NEARLY` what it has with all labels.
 
-    At that share and at every larger one its mean is at most `NEARLY` points below.
+    At that share and at every larger one its mean is at most `NEARLY` points below. None for a method that was not
+    trained on all labels, or that has no such metric.
     """
     shares = shares_in(frame, method)
-    if 1.0 not in shares:
-        return None
     values = experiment.summary(frame, metric)["value"][[named(method, share) for share in shares]].to_numpy()
-    below = np.flatnonzero(~(values >= values[-1] - NEARLY))
+    if 1.0 not in shares or np.isnan(values).any():
+        return None
+    below = np.flatnonzero(values < values[-1] - NEARLY)
     return shares[int(below[-1]) + 1 if len(below) else 0]
 
 
@@ -407,8 +412,8 @@ def enough_table(frames: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.D
         for method in (OURS, *RIVALS):
             for metric in METRICS:
                 share = None if method == FULL else enough(frame, method, metric)
-                reached = experiment.summary(frame, metric)["value"].get(named(method, 1), np.nan)
-                if share is not None and np.isfinite(reached):
+                if share is not None:
+                    reached = experiment.wide(frame, metric)[named(method, 1)].mean()
                     numbers.setdefault(f"{pool}/{method}", {})[metric] = share
                     row = shown.setdefault((pool, figures.label(method)), {})
                     row[METRICS[metric]] = f"{share:.0%}<br><small>of {reached:.2f}</small>"
