@@ -228,7 +228,7 @@ def _svg(run: Run, methods: Sequence[str], moved: dict, start: int) -> str:
         here = moved["methods"][method]
         colour = LOOKS[method].colour
         lines.append(
-            f'<g data-method="{method}" transform="translate({here["x"][start]} {here["y"][start]})">'
+            f'<g data-method="{method}" transform="translate({here["x"][start]:g} {here["y"][start]:g})">'
             f'<circle r="6.5" fill="{colour}"/>'
             f'<text y="3.2" text-anchor="middle" font-size="9" font-weight="700" fill="{ink_on(colour)}">'
             f"{LETTERS[method]}</text></g>"

@@ -387,7 +387,8 @@ def test_the_control_is_small_and_whole_without_scripts(outcomes):
     assert set(moved["methods"]) == set(page.DRAWN) == set(deferral_widget.LETTERS)
     for method, points in moved["methods"].items():
         assert len(points["x"]) == len(moved["worth"]) == deferral_widget.N_POSITIONS
-        assert f'<g data-method="{method}" transform="translate({points["x"][start]} {points["y"][start]})">' in html
+        point = f"translate({points['x'][start]:g} {points['y'][start]:g})"
+        assert f'<g data-method="{method}" transform="{point}">' in html
         row = re.search(f'<tr data-method="{method}">.*?</tr>', html)[0]
         assert points["cost"][start] in row
         assert points["quality"][start] in row
