@@ -270,6 +270,9 @@ def render(slides: Sequence[Slide], title: str) -> str:
                 cells.append(v4.new_code_cell(outputs=[output], metadata=_type("-")))
         if slide.notes:
             cells.append(v4.new_markdown_cell("\n\n".join(slide.notes), metadata=_type("notes")))
+    # nbformat draws ids at random, and what differs is built anew.
+    for place, cell in enumerate(cells):
+        cell.id = f"cell-{place}"
     exporter = SlidesExporter(
         extra_template_basedirs=[str(TEMPLATE.parent)],
         template_name=TEMPLATE.name,
