@@ -25,17 +25,17 @@
     });
   }
 
-  // What is wider than the page scrolls in a box of its own; arrow keys reach only what can have the focus.
+  // What is larger than its place on the page scrolls in a box of its own; arrow keys reach only what can have the focus.
   const BOXES = ".scroll, .cell_output, .output, .pst-scrollable-table-container, .math, pre, mjx-container, figure";
 
   function reachBoxes() {
     document.querySelectorAll(`.bd-article :is(${BOXES})`).forEach((box) => {
-      const scrolls = box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible";
-      if (scrolls && box.tabIndex < 0) {
+      const larger = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
+      if (larger && box.tabIndex < 0 && getComputedStyle(box).overflowX !== "visible") {
         box.tabIndex = 0;
         if (!box.hasAttribute("role") && !box.matches("mjx-container, figure")) {
           box.setAttribute("role", "group");
-          box.setAttribute("aria-label", "Wider than the page: scroll sideways");
+          box.setAttribute("aria-label", "Larger than its box: scroll");
         }
       }
     });

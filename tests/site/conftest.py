@@ -37,10 +37,15 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    # A browser asks for the parts of a page all at once; of five that wait, on a busy machine, the sixth is dropped.
+    request_queue_size = 128
+
+
 @pytest.fixture(scope="session")
 def address(built):
     handler = functools.partial(_Quiet, directory=str(built))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
@@ -60,7 +65,7 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def open_page(browser, address):
+def opener(browser, address):
     """Open a page of the site in a context of its own, noting what goes wrong on it.
 
     Whatever it asks of other hosts is refused and noted in `outside`; errors of any kind in `problems`.
@@ -92,16 +97,30 @@ def open_page(browser, address):
     return open_
 
 
+@pytest.fixture
+def open_page(opener):
+    """Open a page of the site for one test, which may do with it what it likes."""
+    opened = []
+
+    def open_(*words, **options):
+        opened.append(opener(*words, **options))
+        return opened[-1]
+
+    yield open_
+    for page in opened:
+        page.context.close()
+
+
 @pytest.fixture(scope="session")
-def visit(open_page):
-    """Return a page of the site, opened once for each width and theme."""
-    return functools.cache(open_page)
+def visit(opener):
+    """Return a page of the site, opened once for all tests that only read it."""
+    return functools.cache(opener)
 
 
 @pytest.fixture(scope="session", params=toc_pages())
-def page(open_page, request):
+def page(opener, request):
     """Each page of the book in turn, opened once for all tests that look at every page; `name` is its path."""
-    page = open_page(request.param)
+    page = opener(request.param)
     page.name = request.param
     yield page
     page.context.close()

@@ -7,8 +7,8 @@ from pathlib import Path
 import axe_playwright_python
 import pytest
 
-# Rows of a table, words of a listing and formulas are alike by the thousand, and axe takes its time for each element:
-# of those that look the same two are looked at, and the others put back in their places afterwards.
+# Rows of a table, words of a listing, paragraphs and formulas are alike by the thousand, and axe takes its time for each
+# element: of those that look the same two are looked at, and the others put back in their places afterwards.
 THIN_OUT = """() => {
   const seen = new Map();
   const away = [];
@@ -25,6 +25,7 @@ THIN_OUT = """() => {
   few("article tbody tr", classes, nothing);
   few("article dl.py", (entry) => entry.className, nothing);
   few("article mjx-container", () => "", nothing);
+  few(":is(article, .page-toc) :is(p, li)", (e) => `${e.tagName} ${e.parentElement?.className} ${classes(e)}`, nothing);
   few("article .highlight span", (word) => word.className, (word) => document.createTextNode(word.textContent));
   window.putBack = () => away.reverse().forEach(([place, element]) => place.replaceWith(element));
 }"""

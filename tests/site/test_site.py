@@ -135,17 +135,15 @@ def test_what_is_folded_unfolds_and_folds_again(page):
             assert inside.is_visible() is before
 
 
-def test_every_chapter_has_something_folded(pages, open_page):
-    chapters = [name for name in pages if re.fullmatch(r"replications/(\w+)/\1", name)]
-    assert chapters
-    for name in chapters:
-        page = open_page(name)
-        assert page.locator("article .admonition.solution.dropdown, article details").count() > 0, name
-        page.context.close()
+def test_a_chapter_has_something_folded(page):
+    if re.fullmatch(r"replications/(\w+)/\1", page.name):
+        assert page.locator("article .admonition.solution.dropdown, article details").count() > 0
 
 
-def test_a_chapter_shows_its_run_at_its_foot(visit):
-    text = visit("replications/uniroute/uniroute").locator("article").inner_text()
+def test_a_chapter_shows_its_run_at_its_foot(page):
+    if not page.name.startswith("replications/"):
+        return
+    text = page.locator("article").inner_text()
     foot = text[text.rindex("Dataset:") :]
-    for word in ("parameters:", "n_trials=", "digest:", "run on 20", " s."):
+    for word in ("parameters:", "=", "digest:", "run on 20", " s."):
         assert word in foot

@@ -42,7 +42,6 @@ def card(open_page):
     yield open_
     for page in opened:
         assert page.problems == []
-        page.context.close()
 
 
 def _shown(page, name):
