@@ -522,12 +522,14 @@ def difference_figure(
     Parameters
     ----------
     panels
-        (title, rival) to method to difference; row after row of so many `columns`.
+        (title, rival) to method to difference; row after row of so many `columns`, or of two where more than three
+        would be too small to read.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
 
     methods = [m for m in METHODS if any(m in found for found in panels.values())]
+    columns = columns if columns <= 3 else 2
     rows = -(-len(panels) // columns)
     with figures.style():
         size = (2.6 * columns + 1.6, (0.27 * len(methods) + 0.85) * rows)

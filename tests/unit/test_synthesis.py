@@ -356,6 +356,42 @@ def test_what_the_prose_quotes_adds_up(frame, outcomes):
     assert texts["fewest"] == "20%"
 
 
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_difference_stands_right_of_zero_where_the_method_is_ahead():
+    found = {"k-nn": Estimate(0.02, 0.01, 0.03, 5, ""), "mlp": Estimate(-0.02, -0.05, 0.01, 5, "")}
+    panels = {(f"pool {i}", "zero-router"): found for i in range(4)}
+    figure = page.difference_figure(panels, columns=4)
+    assert [axes.get_title() for axes in figure.axes] == [f"pool {i}: less ZeroRouter" for i in range(4)]
+    assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 2, "four side by side are too small to read"
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    # The first line is that at zero.
+    drawn = [line for line in figure.axes[0].lines[1:] if len(line.get_xdata()) == 2]
+    rows = {names[int(line.get_ydata()[0])]: line.get_xdata() for line in drawn}
+    assert list(rows["K-NN"]) == [0.01, 0.03]
+    assert list(rows["MLP"]) == [-0.05, 0.01]
+
+
+def test_the_diagram_names_every_method_at_its_rank_and_joins_what_is_not_told_apart():
+    table = pd.DataFrame({"k-nn": [3.0, 3, 3, 3], "mlp": [2.0, 2, 2, 3], "cscr": [1.0, 1, 1, 1]})
+    found = ranks.ranking(table)
+    (axes,) = ranks.rank_plot({"some": found}).axes
+    texts = {text.get_text() for text in axes.texts}
+    assert {"K-NN  1.1", "MLP  1.9", "3.0  CSCR", "some", "critical difference 1.66"} <= texts
+    bars = [sorted(line.get_xdata()) for line in axes.lines if line.get_linewidth() > 3]
+    expected = [[1.125, 1.875], [1.875, 3.0]]
+    assert np.allclose(bars, expected, atol=0.07)
+    curves = {line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 3}
+    assert curves == {1.125, 1.875, 3.0}
+
+
+def test_too_few_prompts_for_ranks_are_said():
+    (axes,) = page.rank_figure({}).axes
+    assert "20 test prompts" in axes.texts[0].get_text()
+    assert len(page.rank_table({})) == 0
+
+
 # --- the interactive curve -------------------------------------------------------------------------------------------
 
 
