@@ -7,8 +7,8 @@ from pathlib import Path
 import axe_playwright_python
 import pytest
 
-# Rows of a table, words of a listing, paragraphs and formulas are alike by the thousand, and axe takes its time for each
-# element: of those that look the same two are looked at, and the others put back in their places afterwards.
+# Rows of a table, words of a listing, paragraphs and formulas are alike by the thousand, and axe takes its time for
+# each element: of those that look the same two are looked at, and the others put back in their places afterwards.
 THIN_OUT = """() => {
   const seen = new Map();
   const away = [];
