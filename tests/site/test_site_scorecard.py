@@ -31,17 +31,33 @@ def still(visit):
     return visit("book/scorecard")
 
 
+@pytest.fixture(scope="module")
+def tried(opener):
+    """The scorecard in a page of its own, for tests that sort and filter it."""
+    page = opener("book/scorecard")
+    yield page
+    assert page.problems == []
+    page.context.close()
+
+
 @pytest.fixture
-def card(open_page):
-    opened = []
+def card(tried):
+    """Show the scorecard as it opens, or the view of an address."""
 
-    def open_(fragment="", **options):
-        opened.append(open_page("book/scorecard", fragment=fragment, **options))
-        return opened[-1]
+    def show(fragment=""):
+        tried.locator(".table-filters [type=reset]").click()
+        if fragment:
+            # The page follows a change of its address before this listener, which is the later one, is told.
+            tried.evaluate(
+                """view => new Promise((done) => {
+                  addEventListener("hashchange", () => done(), { once: true });
+                  location.hash = view;
+                })""",
+                fragment,
+            )
+        return tried
 
-    yield open_
-    for page in opened:
-        assert page.problems == []
+    return show
 
 
 def _shown(page, name):
@@ -169,20 +185,21 @@ def test_the_text_filter_finds_words_in_any_order(card, claims):
     assert all(word.lower() in text and claims[0]["verdict"] in text for text in texts)
 
 
-def test_a_view_has_an_address(card, claims):
+def test_a_view_has_an_address(card, open_page, claims):
     page = card()
     _select(page, "paper", claims[-1]["paper"])
     page.locator("#claims-table th", has_text="where").locator("button").click()
     fragment = page.url.partition("#")[2]
     assert fragment == f"paper={claims[-1]['paper']}&sort=6&order=ascending"
-    again = card(f"#{fragment}")
+    again = open_page("book/scorecard", fragment=f"#{fragment}")
     assert _status(again) == _status(page)
     assert _column(again, "where") == _column(page, "where")
     assert again.locator("#claims-table th[aria-sort=ascending]").inner_text().strip() == "where"
 
 
-def test_a_claim_has_an_address_even_when_its_row_is_not_among_the_first(card, claims):
-    assert card(f"#claim-{claims[-1]['claim']}").locator(f"#claim-{claims[-1]['claim']}").is_visible()
+def test_a_claim_has_an_address_even_when_its_row_is_not_among_the_first(open_page, claims):
+    row = f"#claim-{claims[-1]['claim']}"
+    assert open_page("book/scorecard", fragment=row).locator(row).is_visible()
 
 
 def test_an_artefacts_verdict_leads_to_its_claims(card, claims):
@@ -194,8 +211,8 @@ def test_an_artefacts_verdict_leads_to_its_claims(card, claims):
     assert len(set(_shown(page, "artefact"))) == 1
 
 
-def test_without_scripts_it_is_a_plain_table(card, claims):
-    page = card(java_script_enabled=False)
+def test_without_scripts_it_is_a_plain_table(open_page, claims):
+    page = open_page("book/scorecard", java_script_enabled=False)
     assert page.locator(SHOWN).count() == len(claims)
     assert page.locator(SHOWN).last.is_visible()
     assert not page.locator(".table-filters").is_visible()
