@@ -35,6 +35,7 @@ from routebook.benchmark import RoutingBenchmark
 from routebook.datasets import tinypool
 from routebook.deferral import deferral_curve, interpolate
 from routebook.errors import UserError
+from routebook.quiet import quiet
 from routebook.routers import BaseRouter, Validation, quality_for
 from routebook.threads import one_thread
 
@@ -584,7 +585,7 @@ def routing_times(run: Run, n_prompts: int = N_TIMED) -> dict[str, float]:
     split, price = run.split, run.split.price
     lam = 1.0 / price.max()
     took: dict[str, list[float]] = {}
-    with one_thread():
+    with one_thread(), quiet():
         for method, router in run.routers.items():
             if method == "oracle":
                 continue

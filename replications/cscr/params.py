@@ -113,7 +113,6 @@ class ShiftsParams(_CSCRParams):
     """What a rerun of CSCR's page on shifts may change: new LLMs, other prompts, other descriptors, speed."""
 
     CHAPTER: ClassVar[str] = "cscr-shifts"
-    MEASURES_TIME: ClassVar[bool] = True
     DATASETS: ClassVar[tuple[str, ...]] = get_args(PromptPool)
 
     pools: list[PromptPool] | None = parameter(

@@ -93,4 +93,3 @@ class AblationsParams(_RadialParams):
     """What a rerun of RadialRouter's page of ablations may change."""
 
     CHAPTER: ClassVar[str] = "radialrouter-ablations"
-    MEASURES_TIME: ClassVar[bool] = True

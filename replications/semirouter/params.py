@@ -114,7 +114,6 @@ class EnergyParams(SemiRouterBase):
 
     CHAPTER: ClassVar[str] = "semirouter-energy"
     MANY: ClassVar[bool] = True
-    MEASURES_TIME: ClassVar[bool] = True
     DATASETS: ClassVar[tuple[str, ...]] = get_args(EnergyPool)
 
     pools: list[EnergyPool] | None = parameter(
@@ -132,7 +131,6 @@ class SparsityParams(SemiRouterBase):
 
     CHAPTER: ClassVar[str] = "semirouter-sparsity"
     MANY: ClassVar[bool] = True
-    MEASURES_TIME: ClassVar[bool] = True
     DATASETS: ClassVar[tuple[str, ...]] = get_args(SparsityPool)
 
     pools: list[SparsityPool] | None = parameter(

@@ -16,6 +16,7 @@ from routebook import routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError
 from routebook.progress import progress
+from routebook.quiet import quiet
 from routebook.threads import one_thread
 
 TRAINING_SIZE, POOL_SIZE = "training-size", "pool-size"
@@ -111,10 +112,11 @@ def _time(
 
 def _seconds(call: Callable[[], object], times: int = 1) -> float:
     """Return processor time a call, which other programs on the machine disturb less than the time on the wall."""
-    start = time.process_time()
-    for _ in range(times):
-        call()
-    return (time.process_time() - start) / times
+    with quiet():
+        start = time.process_time()
+        for _ in range(times):
+            call()
+        return (time.process_time() - start) / times
 
 
 def _noise(n: int, m: int, dim: int, rng: np.random.Generator) -> RoutingBenchmark:

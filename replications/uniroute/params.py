@@ -164,7 +164,6 @@ class SettingsParams(EmbeddedParams):
     """What a rerun of the page on other settings may change; the paper's values are those of Appendices G.4 and G.5."""
 
     CHAPTER: ClassVar[str] = "uniroute-settings"
-    MEASURES_TIME: ClassVar[bool] = True
     MANY: ClassVar[bool] = True
     DATASETS: ClassVar[tuple[str, ...]] = get_args(SettingsPool)
 

@@ -35,6 +35,7 @@ from routebook.benchmark import RoutingBenchmark
 from routebook.errors import DataError, UserError
 from routebook.paths import cache_dir
 from routebook.progress import progress
+from routebook.quiet import quiet
 from routebook.threads import one_torch_thread
 
 log = logging.getLogger(__name__)
@@ -252,10 +253,11 @@ def measure_latency(encoder: str | Encoder, prompts: Sequence[str], *, warm_up: 
     for prompt in prompts[:warm_up]:
         model.encode([prompt])
     milliseconds = []
-    for prompt in prompts:
-        start = time.perf_counter()
-        model.encode([prompt])
-        milliseconds.append(1000 * (time.perf_counter() - start))
+    with quiet():
+        for prompt in prompts:
+            start = time.perf_counter()
+            model.encode([prompt])
+            milliseconds.append(1000 * (time.perf_counter() - start))
     return float(np.median(milliseconds))
 
 

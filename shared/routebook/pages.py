@@ -78,7 +78,6 @@ class SynthesisParams(EmbeddedParams):
     """What a rerun of the page that compares all methods may change."""
 
     CHAPTER: ClassVar[str] = "synthesis"
-    MEASURES_TIME: ClassVar[bool] = True
     MANY: ClassVar[bool] = True
     DATASETS: ClassVar[tuple[str, ...]] = get_args(SynthesisPool)
     ORIGINS: ClassVar[tuple[str, ...]] = ("real", "made")

@@ -43,8 +43,6 @@ class ChapterParams(BaseModel):
         that is present and whose origin is among `ORIGINS`.
     ORIGINS
         See `MANY`.
-    MEASURES_TIME
-        Whether the chapter prints times that others at work would change, so that a build runs it by itself.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -53,7 +51,6 @@ class ChapterParams(BaseModel):
     DATASETS: ClassVar[tuple[str, ...]]
     MANY: ClassVar[bool] = False
     ORIGINS: ClassVar[tuple[str, ...]] = ("real",)
-    MEASURES_TIME: ClassVar[bool] = False
 
     @classmethod
     def build(cls, given: dict[str, Any], profile: Profile = "quick") -> Self:

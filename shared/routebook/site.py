@@ -22,6 +22,7 @@ import nbformat
 from routebook import runs
 from routebook.errors import RunFailed, UserError
 from routebook.parameters import Profile
+from routebook.quiet import building
 from routebook.teaching import is_tagged
 
 SITE_STAMP = ".routebook-digest"
@@ -52,7 +53,7 @@ def build(
 ) -> tuple[Path, list[Built]]:
     """Run what changed, then build the site.
 
-    Chapters run side by side, one a process, but for those that measure time: they run by themselves, at the end.
+    Chapters run side by side, one a process; while one measures time, the others stand still (`routebook.quiet`).
 
     Parameters
     ----------
@@ -120,17 +121,18 @@ def _run_all(plans: list[runs.Plan], profile: Profile, jobs: int, say: Callable[
         say(f"{plan.chapter.name}: running on {plan.dataset} ({plan.params.profile} profile)")
         return plan
 
-    together = [plan for plan in plans if not plan.params.MEASURES_TIME]
-    if jobs == 1 or len(together) < 2:
-        together, done = [], {}
+    if jobs == 1 or len(plans) < 2:
+        done = [runs.execute(tell(plan)) for plan in plans]
     else:
-        pool = Parallel(n_jobs=min(jobs, len(together)), pre_dispatch="n_jobs", batch_size=1)
-        calls = (delayed(_run_elsewhere)(tell(plan).chapter.root, plan.chapter.name, profile) for plan in together)
-        done = dict(zip((plan.chapter.name for plan in together), pool(calls), strict=True))
-    for plan in plans:
-        if plan.chapter.name not in done:
-            done[plan.chapter.name] = runs.execute(tell(plan))
-    return {plan.chapter.name: Built(plan.chapter, plan.out, done[plan.chapter.name], executed=True) for plan in plans}
+        # The last first: what compares all papers takes longest, and should not be left alone at the end.
+        plans = plans[::-1]
+        calls = (delayed(_run_elsewhere)(tell(plan).chapter.root, plan.chapter.name, profile) for plan in plans)
+        with building(plans[0].chapter.root / "_build" / ".quiet.lock"):
+            done = Parallel(n_jobs=min(jobs, len(plans)), pre_dispatch="n_jobs", batch_size=1)(calls)
+    return {
+        plan.chapter.name: Built(plan.chapter, plan.out, run, executed=True)
+        for plan, run in zip(plans, done, strict=True)
+    }
 
 
 def _run_elsewhere(root: Path, name: str, profile: Profile) -> dict[str, Any]:

@@ -526,7 +526,7 @@ def test_build_reruns_exactly_what_changed(toy, build):
     assert build(profile="paper")[1] == ["other", "toy", "site"]
 
 
-def test_chapters_run_in_processes_of_their_own_but_those_that_measure_time_run_last_and_alone(toy, monkeypatch):
+def test_chapters_run_side_by_side_in_processes_of_their_own(toy, monkeypatch):
     """With real kernels: three chapters, two at once, each with the numbers it has by itself."""
     from joblib.externals.loky import get_reusable_executor
 
@@ -536,14 +536,12 @@ def test_chapters_run_in_processes_of_their_own_but_those_that_measure_time_run_
     get_reusable_executor().shutdown(wait=True)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(toy.root), *sys.path]))
     said = []
-    for name in ("timed", "other"):
+    for name in ("third", "other"):
         folder = toy.root / "replications" / name
         folder.mkdir()
         for file in ("__init__.py", "params.py", "method.py", "toy.ipynb"):
             text = (toy.root / "replications/toy" / file).read_text()
             text = text.replace('"toy"', f'"{name}"').replace("replications.toy", f"replications.{name}")
-            if name == "timed":
-                text = text.replace("DATASETS: ", "MEASURES_TIME: ClassVar[bool] = True\n    DATASETS: ", 1)
             (folder / file.replace("toy", name)).write_text(text)
     processes = []
     execute = runs.execute
@@ -551,8 +549,8 @@ def test_chapters_run_in_processes_of_their_own_but_those_that_measure_time_run_
     known = runs.chapters(toy.root)
     plans = [site._look(chapter, "quick", False, True, said.append) for chapter in known.values()]
     built = site._run_all(plans, "quick", 2, said.append)
-    assert processes == ["timed"]  # the others ran elsewhere
-    assert [line.split(":")[0] for line in said] == ["other", "toy", "timed"]
+    assert processes == []  # all ran elsewhere
+    assert [line.split(":")[0] for line in said] == ["toy", "third", "other"]
     means = {name: json.loads((found.folder / "results.json").read_text()) for name, found in built.items()}
     expected = np.random.default_rng(0).random(3).mean()
     for records in means.values():
