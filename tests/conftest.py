@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,9 +29,11 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(root) -> Path:
+def built(root, tmp_path_factory) -> Path:
     """The built site: `routebook build`, with Jupyter Book's warnings as errors; chapters rerun only if changed."""
-    done = subprocess.run([sys.executable, "-m", "routebook", "build"], cwd=root, capture_output=True, text=True)
+    # Where tests run in several processes, their folders share a parent, and the second finds the book built.
+    with FileLock(tmp_path_factory.getbasetemp().parent / "built.lock"):
+        done = subprocess.run([sys.executable, "-m", "routebook", "build"], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "_build" / "html"
 
