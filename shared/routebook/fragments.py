@@ -129,16 +129,27 @@ def data_used(built: Sequence[Built]) -> str:
 
 def describe_data(run: dict[str, Any]) -> str:
     """Say in a few words which data a run used."""
-    from routebook.datasets.cards import read_card
-    from routebook.site import ORIGIN_WORDS
-
     if run["dataset"] == "all":
         return "every dataset present"
+    return _describe(_data_of(run), run["absent"])
+
+
+def _data_of(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the origin and name of each dataset a run used."""
+    from routebook.datasets.cards import read_card
+
+    return [(run["origin"] or read_card(name).origin, name) for name in run["dataset"].split(", ")]
+
+
+def _describe(used: Sequence[tuple[str, str]], absent: Sequence[str]) -> str:
+    """Say which datasets were used, each named with its origin, and what of them was absent."""
+    from routebook.site import ORIGIN_WORDS
+
     tiers: dict[str, list[str]] = {}
-    for name in run["dataset"].split(", "):
-        tiers.setdefault(run["origin"] or read_card(name).origin, []).append(name)
+    for origin, name in dict.fromkeys(used):
+        tiers.setdefault(origin, []).append(name)
     words = " and ".join(f"**{', '.join(names)}** ({ORIGIN_WORDS[origin]})" for origin, names in tiers.items())
-    return words + (f"; not present of it: {', '.join(run['absent'])}" if run["absent"] else "")
+    return words + (f"; not present of it: {', '.join(absent)}" if absent else "")
 
 
 def reading_minutes(texts: Sequence[str], looks: int = 0) -> int:
@@ -215,9 +226,11 @@ def notebook_footer(run: dict[str, Any]) -> str:
 
 
 def prose_footer(built: Sequence[Built]) -> str:
-    """Return what every page of prose ends with: which data the book's chapters were run on."""
-    used = "; ".join(f"{b.chapter.name} on {describe_data(b.run)}" for b in built if b.chapter.paper)
-    return f"---\n\nThis copy of the book was computed with {used}.\n"
+    """Return what every page of prose ends with: which data the book's chapters were run on, all together."""
+    runs = [b.run for b in built if b.chapter.paper]
+    absent = dict.fromkeys(name for run in runs for name in run["absent"])
+    used = _describe([pair for run in runs for pair in _data_of(run)], list(absent))
+    return f"---\n\nThis copy of the book was computed on {used}. {{ref}}`data-used` lists it page by page.\n"
 
 
 def command_output(root: Path, words: Sequence[str]) -> str:

@@ -141,8 +141,8 @@ def test_the_table_of_times_has_a_row_a_notebook_with_its_exercises(built):
 
 
 def test_prose_pages_say_what_the_chapters_ran_on(built):
-    assert "uniroute on **simulated**" in fragments.prose_footer(built)
-    assert "benchmarks" not in fragments.prose_footer(built)
+    assert "computed on **simulated** (simulated data" in fragments.prose_footer(built)
+    assert fragments.prose_footer([*built, *built]) == fragments.prose_footer(built), "each dataset is named once"
     assert fragments.data_used(built).count("\n- ") + 1 == 1
     assert built[0].chapter.title in fragments.data_used(built)
 
