@@ -188,7 +188,7 @@ def record_estimates(record: Record, found: Mapping[str, Estimate], setting: Set
 # ------------------------------------------------------------------------------------------------------------ time
 
 
-def routing_times(done: Ablations, setting: Setting, batch: int = 64, repeats: int = 100) -> pd.DataFrame:
+def routing_times(done: Ablations, setting: Setting, batch: int = 64, repeats: int = 40) -> pd.DataFrame:
     """Time the routers of the first seed on batches of test prompts, in ms: a row a batch, a column a backbone."""
     routers = {name: done.get(name)[0] for name in BACKBONES}
     size = min(batch, len(setting.test))

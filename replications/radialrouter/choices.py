@@ -14,6 +14,7 @@ from replications.radialrouter import baselines, experiment, tables
 from replications.radialrouter.experiment import Routers, Setting
 from replications.radialrouter.params import RadialRouterParams
 from replications.radialrouter.radial_router import RadialRouter, query_groups
+from routebook.quiet import quiet
 from routebook.significance import Estimate, paired_bootstrap
 
 ALPHA = experiment.SCENARIO_ALPHAS["balance"]
@@ -111,9 +112,7 @@ def train_variants(setting: Setting, params: RadialRouterParams) -> dict[str, li
     return experiment.train_all(routers, setting)
 
 
-def measure(
-    setting: Setting, params: RadialRouterParams, frame: pd.DataFrame, trained: Routers
-) -> dict[str, Estimate]:
+def measure(setting: Setting, params: RadialRouterParams, frame: pd.DataFrame, trained: Routers) -> dict[str, Estimate]:
     """Return the Balance score of every variant minus that of our choice, paired over seeds.
 
     Parameters
@@ -163,9 +162,10 @@ def paper_hours(setting: Setting, steps: int = 4) -> float:
     # The first training pays for what torch loads and allocates once.
     for n in (1, 1, 1 + steps):
         (router,) = experiment.routers_for(paper, [ALPHA], [paper.seed], steps=n, contrast=0)
-        start = time.perf_counter()
-        router.fit(setting.train, setting.train_embeddings)
-        seconds.append(time.perf_counter() - start)
+        with quiet():
+            start = time.perf_counter()
+            router.fit(setting.train, setting.train_embeddings)
+            seconds.append(time.perf_counter() - start)
     # Every alpha; every other choice; the challengers that are told; the prefix trap; two temperatures on two samples.
     each = len(paper.alphas) + len(variants(paper)) + len(CHALLENGERS[3:]) + 3 * len(paper.view_lengths) + 4
     return (seconds[2] - seconds[1]) / steps * paper.steps * each * paper.n_seeds / 3600

@@ -526,7 +526,7 @@ def _together(jobs: list[_Job]) -> tuple[Forward, list, Callable[[], None]]:
     networks = [job.network.train() for job in jobs]
     stacked, _ = stack_module_state(networks)
     template = networks[0]
-    inputs = _Rows([job.inputs for job in jobs])
+    inputs = Rows([job.inputs for job in jobs])
 
     def forward(rows: Any) -> tuple[Any, Any]:
         return functional_call(template, stacked, (inputs[rows],))
@@ -538,8 +538,8 @@ def _together(jobs: list[_Job]) -> tuple[Forward, list, Callable[[], None]]:
     return forward, list(stacked.values()), finish
 
 
-class _Rows:
-    """Tables of several routers, [N, ...] each; a table that some share is held once."""
+class Rows:
+    """Tables of several routers, tensors [N, ...]; a table that some share is held once."""
 
     def __init__(self, tables: list):
         import torch
@@ -569,7 +569,7 @@ def _objective(jobs: list[_Job]) -> Callable[[Any, Any, Any], Any]:
     contrasted = [place for place, job in enumerate(jobs) if job.router.contrast > 0]
     weights = torch.tensor([jobs[place].router.contrast for place in contrasted], dtype=torch.float32)
     everyone = list(range(len(jobs)))
-    targets, seen, groups = (_Rows([getattr(job, name) for job in jobs]) for name in ("target", "seen", "groups"))
+    targets, seen, groups = (Rows([getattr(job, name) for job in jobs]) for name in ("target", "seen", "groups"))
     size = jobs[0].plan.shape[1]
     keys = torch.empty(len(contrasted), size, size)
 
