@@ -16,7 +16,7 @@ import pandas as pd
 from replications.radialrouter import complexity, experiment, lookups, tables
 from replications.radialrouter.baselines import BestCandidate, DatasetOracle, datasets_of, outcome
 from replications.radialrouter.experiment import SCENARIO_ALPHAS, Setting
-from replications.radialrouter.radial_router import BACKBONES, RadialRouter
+from replications.radialrouter.radial_router import BACKBONES, TSNE_ITERATIONS, RadialRouter
 from routebook.errors import UserError
 from routebook.significance import Estimate, bootstrap_interval, mean_interval
 
@@ -188,7 +188,7 @@ def record_estimates(record: Record, found: Mapping[str, Estimate], setting: Set
 # ------------------------------------------------------------------------------------------------------------ time
 
 
-def routing_times(done: Ablations, setting: Setting, batch: int = 64, repeats: int = 100) -> pd.DataFrame:
+def routing_times(done: Ablations, setting: Setting, batch: int = 64, repeats: int = 40) -> pd.DataFrame:
     """Time the routers of the first seed on batches of test prompts, in ms: a row a batch, a column a backbone."""
     routers = {name: done.get(name)[0] for name in BACKBONES}
     size = min(batch, len(setting.test))
@@ -289,8 +289,8 @@ def plane(embeddings: np.ndarray, seed: int = 0, perplexity: float = 30.0) -> np
 
     # With several threads the order in which partial sums are added is not fixed, so the last bits vary.
     with threadpool_limits(1):
-        perplexity = min(perplexity, (len(embeddings) - 1) / 3)
-        return TSNE(2, perplexity=perplexity, init="pca", metric="cosine", random_state=seed).fit_transform(embeddings)
+        options = {"perplexity": min(perplexity, (len(embeddings) - 1) / 3), "max_iter": TSNE_ITERATIONS}
+        return TSNE(2, init="pca", metric="cosine", random_state=seed, **options).fit_transform(embeddings)
 
 
 # --------------------------------------------------------------------------------------------- Table 4 and Figure 5

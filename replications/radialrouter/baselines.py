@@ -9,14 +9,14 @@ leaves open about them (thresholds, task labels, groups: forensics 7.3 #26) is s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 
-from replications.radialrouter.radial_router import query_groups
+from replications.radialrouter.radial_router import Rows, query_groups
 from routebook.benchmark import RoutingBenchmark
 from routebook.datasets.routerbench import SOURCES
 from routebook.errors import UserError, suggest
@@ -213,6 +213,11 @@ class AlphaRouter(BaseRouter):
         UserError
             Before any training: alpha < 0, costs not for Eq. (7), a pool of one LLM, a parameter out of range.
         """
+        self._learn(benchmark, *self._ready(benchmark, embeddings))
+        return self
+
+    def _ready(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Check everything; return the embeddings and the training scores."""
         name = type(self).__name__
         check_alpha(benchmark, self.alpha, name)
         if self.per not in ("call", "llm"):
@@ -222,8 +227,7 @@ class AlphaRouter(BaseRouter):
         embeddings = self._check_fit(benchmark, embeddings)
         self._check_parameters(len(embeddings), len(benchmark.models))
         self.models_ = list(benchmark.models)
-        self._learn(benchmark, embeddings, scores(benchmark, self.alpha, self.per))
-        return self
+        return embeddings, scores(benchmark, self.alpha, self.per)
 
     def _check_parameters(self, n_prompts: int, n_models: int) -> None:
         """Raise UserError for a parameter out of its range."""
@@ -409,19 +413,29 @@ class CosineClassifier(TrainedRouter):
             raise UserError(f"{type(self).__name__}: temperature is {self.temperature!r}, expected a number > 0")
 
     def _learn(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, score: np.ndarray) -> None:
+        _teach([self], [self._lesson(benchmark, embeddings, score)])
+
+    def _lesson(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, score: np.ndarray) -> _Lesson:
+        """Return the untrained network and what `_losses` reads, a row a prompt."""
         import torch
-        from torch.nn import functional
 
         label = best_llm(score, charged(benchmark, self.per))
         generator = torch.Generator().manual_seed(self.seed)
         network = self._cosine_network(embeddings.shape[1], generator)
         inputs = torch.tensor(embeddings[label >= 0], dtype=torch.float32)
-        target = torch.tensor(label[label >= 0])
+        return _Lesson(network, generator, inputs, {"label": torch.tensor(label[label >= 0])})
 
-        def batch_loss(rows: Any) -> Any:
-            return functional.cross_entropy(_cosines(network, inputs[rows])[0] / self.temperature, target[rows])
+    def _losses(self, cosines: Any, hidden: Any, taught: Mapping[str, Any], generators: Sequence[Any]) -> Any:
+        """Return the mean loss of each of T batches, [T], from cosines [T, B, M] and what is `taught` of the batch."""
+        from torch.nn import functional
 
-        self._train(network, batch_loss, len(inputs), generator)
+        return (
+            functional.cross_entropy(
+                cosines.flatten(0, 1) / self.temperature, taught["label"].flatten(), reduction="none"
+            )
+            .view(cosines.shape[:2])
+            .mean(dim=1)
+        )
 
     def _cosine_network(self, width: int, generator: Any) -> Any:
         import torch
@@ -444,15 +458,84 @@ class CosineClassifier(TrainedRouter):
 
         inputs = torch.tensor(self._check_width(embeddings), dtype=torch.float32)
         with torch.inference_mode(), one_torch_thread():
-            return _cosines(self.network_, inputs)[0].argmax(dim=1).numpy()
+            return _cosines(*self.network_.parameters(), inputs)[0].argmax(dim=1).numpy()
 
 
-def _cosines(network: Any, inputs: Any) -> tuple[Any, Any]:
-    """Cosines of projected queries to the vectors of the LLMs, [B, M], and the projections, [B, width]."""
+def _cosines(query: Any, llms: Any, inputs: Any) -> tuple[Any, Any]:
+    """Cosines of projected queries to the vectors of the LLMs, [..., B, M], and the projections, [..., B, width]."""
     from torch.nn import functional
 
-    hidden = functional.normalize(network["query"](inputs), dim=1)
-    return hidden @ functional.normalize(network["llms"].weight, dim=1).T, hidden
+    from replications.radialrouter.radialformer import linear
+
+    hidden = functional.normalize(linear(inputs, query), dim=-1)
+    return hidden @ functional.normalize(llms, dim=-1).mT, hidden
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What a `CosineClassifier` or `RouterDC` is trained on: tensors with a row a prompt, and its untrained network."""
+
+    network: Any
+    generator: Any
+    inputs: Any
+    taught: Mapping[str, Any]
+
+
+def fit_side_by_side(
+    routers: Sequence[CosineClassifier], benchmark: RoutingBenchmark, embeddings: np.ndarray
+) -> list[CosineClassifier]:
+    """Fit routers of one class that differ in alpha and seed alone, as their `fit` does, in one call a step.
+
+    Networks this small spend most of a training step in the overhead of calls. Only rounding differs from `fit`.
+
+    Raises
+    ------
+    UserError
+        As `fit`, before any of them is trained; and where they differ in anything else.
+    """
+    first = routers[0]
+    equal = {field.name for field in fields(first)} - {"alpha", "seed"}
+    for router in routers[1:]:
+        unlike = ["class"] if type(router) is not type(first) else []
+        unlike += [n for n in sorted(equal) if not unlike and not np.array_equal(getattr(router, n), getattr(first, n))]
+        if unlike:
+            raise UserError(
+                f"fit_side_by_side: the routers differ in {', '.join(unlike)}, expected in alpha and seed alone; "
+                "fit them apart"
+            )
+    _teach(routers, [router._lesson(benchmark, *router._ready(benchmark, embeddings)) for router in routers])
+    return list(routers)
+
+
+def _teach(routers: Sequence[CosineClassifier], lessons: Sequence[_Lesson]) -> None:
+    """Train the networks of T lessons side by side and hand them back."""
+    import torch
+    from torch import nn
+
+    first, generators = routers[0], [lesson.generator for lesson in lessons]
+    networks = [list(lesson.network.parameters()) for lesson in lessons]
+    weights = nn.ParameterList(torch.stack(same).detach() for same in zip(*networks, strict=True))
+    inputs = Rows([lesson.inputs for lesson in lessons])
+    taught = {name: Rows([lesson.taught[name] for lesson in lessons]) for name in lessons[0].taught}
+
+    def batch_loss(rows: Any) -> Any:
+        cosines, hidden = _cosines(*weights, inputs[rows])
+        return first._losses(cosines, hidden, {name: table[rows] for name, table in taught.items()}, generators)
+
+    losses = train_with_adam(
+        weights,
+        batch_loss,
+        len(lessons[0].inputs),
+        epochs=first.epochs,
+        lr=first.lr,
+        batch_size=first.batch_size,
+        generator=generators,
+        label=type(first).__name__,
+    )
+    for place, (router, network) in enumerate(zip(routers, networks, strict=True)):
+        for own, stacked in zip(network, weights, strict=True):
+            own.data = stacked.detach()[place].clone()
+        router.network_, router.loss_ = lessons[place].network, losses[:, place]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -495,32 +578,35 @@ class RouterDC(CosineClassifier):
         if self.groups is not None and len(self.groups) != n_prompts:
             raise UserError(f"RouterDC: groups are for {len(self.groups)} prompts, there are {n_prompts}")
 
-    def _learn(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, score: np.ndarray) -> None:
+    def _lesson(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, score: np.ndarray) -> _Lesson:
         import torch
-
-        from routebook.contrastive import pairs, query_query
 
         groups = self.groups
         if groups is None:
             groups = query_groups(embeddings, self.n_groups)
         self.groups_ = np.asarray(groups)
-        top_k = min(self.top_k, len(self.models_) - 1)
-        ranked, usable = contrast_sets(score, charged(benchmark, self.per), top_k)
-        ranked, usable = torch.tensor(ranked), torch.tensor(usable)
-        inputs, group = torch.tensor(embeddings, dtype=torch.float32), torch.tensor(self.groups_)
+        ranked, usable = contrast_sets(score, charged(benchmark, self.per), self._k())
         generator = torch.Generator().manual_seed(self.seed)
         network = self._cosine_network(embeddings.shape[1], generator)
+        taught = {"ranked": ranked, "usable": usable, "group": self.groups_}
+        inputs = torch.tensor(embeddings, dtype=torch.float32)
+        return _Lesson(network, generator, inputs, {name: torch.tensor(table) for name, table in taught.items()})
 
-        def batch_loss(rows: Any) -> Any:
-            cosines, hidden = _cosines(network, inputs[rows])
-            loss = sample_llm_loss(cosines / self.temperature, ranked[rows], usable[rows], top_k)
-            if self.contrast:
-                keys = torch.rand(len(rows), len(rows), generator=generator)
-                partners = pairs(group[rows], keys, self.n_negatives)
-                loss = loss + self.contrast * query_query(hidden, *partners).mean()  # Eq. (5)
-            return loss
+    def _k(self) -> int:
+        return min(self.top_k, len(self.models_) - 1)
 
-        self._train(network, batch_loss, len(inputs), generator)
+    def _losses(self, cosines: Any, hidden: Any, taught: Mapping[str, Any], generators: Sequence[Any]) -> Any:
+        import torch
+
+        from routebook.contrastive import pairs, query_query
+
+        loss = sample_llm_loss(cosines / self.temperature, taught["ranked"], taught["usable"], self._k())
+        if self.contrast:
+            size = cosines.shape[1]
+            keys = torch.stack([torch.rand(size, size, generator=generator) for generator in generators])
+            partners = pairs(taught["group"], keys, self.n_negatives)
+            loss = loss + self.contrast * query_query(hidden, *partners).mean(dim=-1)  # Eq. (5)
+        return loss
 
 
 def contrast_sets(score: np.ndarray, cost: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -541,14 +627,15 @@ def contrast_sets(score: np.ndarray, cost: np.ndarray, top_k: int) -> tuple[np.n
 
 
 def sample_llm_loss(similarity: Any, ranked: Any, usable: Any, top_k: int) -> Any:
-    """Mean over the batch of RouterDC's sample-LLM loss; Eq. (9) with similarities [B, M] where it has p."""
+    """Mean over the batch of RouterDC's sample-LLM loss; Eq. (9) with similarities [..., B, M] where it has p."""
     import torch
 
-    picked = similarity.gather(1, ranked)
-    positive, negative = picked[:, :top_k], picked[:, top_k:].masked_fill(~usable[:, top_k:], -torch.inf)
+    picked = similarity.gather(-1, ranked)
+    positive, negative = picked[..., :top_k], picked[..., top_k:].masked_fill(~usable[..., top_k:], -torch.inf)
     # Eq. (9): each positive competes with all negatives, not with the other positives.
-    rivals = torch.logsumexp(torch.cat([positive[:, :, None], negative[:, None, :].expand(-1, top_k, -1)], 2), 2)
-    return ((rivals - positive) * usable[:, :top_k]).sum(dim=1).mean()
+    among = negative.unsqueeze(-2).expand(*positive.shape, -1)
+    rivals = torch.logsumexp(torch.cat([positive.unsqueeze(-1), among], dim=-1), dim=-1)
+    return ((rivals - positive) * usable[..., :top_k]).sum(dim=-1).mean(dim=-1)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from replications.radialrouter import baselines, experiment, tables
-from replications.radialrouter.experiment import Setting
+from replications.radialrouter.experiment import Routers, Setting
 from replications.radialrouter.params import RadialRouterParams
-from replications.radialrouter.radial_router import query_groups
+from replications.radialrouter.radial_router import RadialRouter, query_groups
+from routebook.quiet import quiet
 from routebook.significance import Estimate, paired_bootstrap
 
 ALPHA = experiment.SCENARIO_ALPHAS["balance"]
@@ -105,17 +106,24 @@ def variants(params: RadialRouterParams) -> dict[str, Variant]:
     }
 
 
-def measure(setting: Setting, params: RadialRouterParams, frame: pd.DataFrame) -> dict[str, Estimate]:
-    """Train every variant for Balance and return its score minus that of our choice, paired over seeds.
+def train_variants(setting: Setting, params: RadialRouterParams) -> dict[str, list[RadialRouter]]:
+    """Train every variant for Balance; return its routers, one a seed."""
+    routers = {name: experiment.routers_for(params, [ALPHA], **v.changes) for name, v in variants(params).items()}
+    return experiment.train_all(routers, setting)
+
+
+def measure(setting: Setting, params: RadialRouterParams, frame: pd.DataFrame, trained: Routers) -> dict[str, Estimate]:
+    """Return the Balance score of every variant minus that of our choice, paired over seeds.
 
     Parameters
     ----------
     frame
         `experiment.evaluate` of RadialRouter and the baselines, as everything else on the page.
+    trained
+        What `train_variants` returned.
     """
     tried = variants(params)
-    routers = {name: experiment.routers_for(params, [ALPHA], **v.changes) for name, v in tried.items()}
-    found = [frame, experiment.evaluate(experiment.train_all(routers, setting), setting)]
+    found = [frame, experiment.evaluate(trained, setting)]
     told = {
         "random-llm": [baselines.RandomChoice(alpha=ALPHA, seed=s, each="llm") for s in params.seeds],
         "graph-score": [baselines.GraphRouter(alpha=ALPHA, seed=s, target="score") for s in params.seeds],
@@ -154,11 +162,12 @@ def paper_hours(setting: Setting, steps: int = 4) -> float:
     # The first training pays for what torch loads and allocates once.
     for n in (1, 1, 1 + steps):
         (router,) = experiment.routers_for(paper, [ALPHA], [paper.seed], steps=n, contrast=0)
-        start = time.perf_counter()
-        router.fit(setting.train, setting.train_embeddings)
-        seconds.append(time.perf_counter() - start)
-    # Every alpha; every other choice and challenger; the cells of the prefix trap; two temperatures on two samples.
-    each = len(paper.alphas) + len(variants(paper)) + len(CHALLENGERS) + 3 * len(paper.view_lengths) + 4
+        with quiet():
+            start = time.perf_counter()
+            router.fit(setting.train, setting.train_embeddings)
+            seconds.append(time.perf_counter() - start)
+    # Every alpha; every other choice; the challengers that are told; the prefix trap; two temperatures on two samples.
+    each = len(paper.alphas) + len(variants(paper)) + len(CHALLENGERS[3:]) + 3 * len(paper.view_lengths) + 4
     return (seconds[2] - seconds[1]) / steps * paper.steps * each * paper.n_seeds / 3600
 
 
@@ -188,28 +197,36 @@ def told_setting(setting: Setting) -> Setting:
     )
 
 
-def challengers(setting: Setting, params: RadialRouterParams) -> dict[str, Estimate]:
+def challengers(setting: Setting, params: RadialRouterParams, trained: Routers) -> dict[str, Estimate]:
     """Try to beat DatasetOracle in Balance: its difference in score for five routers, over the test prompts.
 
     RadialRouter as it is, with a sharper target, trained twice as long, told the source dataset, and all of these.
     Each score is the mean over seeds; intervals are bootstrapped over prompts.
+
+    Parameters
+    ----------
+    trained
+        The chapter's RadialRouters under `tables.OURS` and what `train_variants` returned: the first three of the five.
     """
-    sharp, long = {"temperature": params.temperature / 10}, {"steps": 2 * params.steps}
-    told = told_setting(setting)
-    trainings = (({}, setting), (sharp, setting), (long, setting), ({}, told), (sharp | long, told))
     # The same semantic groups for all: what the router is told is no part of a query.
     groups = query_groups(setting.train_embeddings, params.n_groups)
-    tried = dict(zip(CHALLENGERS, trainings, strict=True))
+    sources, told = (tables.OURS, "temperature", "steps"), told_setting(setting)
+    everything = {name: value for key in sources[1:] for name, value in variants(params)[key].changes.items()}
     routers = {
-        name: experiment.routers_for(params, [ALPHA], groups=groups, **changes) for name, (changes, _) in tried.items()
+        name: experiment.routers_for(params, [ALPHA], groups=groups, **changes)
+        for name, changes in zip(CHALLENGERS[3:], ({}, everything), strict=True)
     }
-    settings = {name: at for name, (_, at) in tried.items()}
+    known = {
+        name: [router for router in trained[key] if router.alpha == ALPHA]
+        for name, key in zip(CHALLENGERS[:3], sources, strict=True)
+    }
     oracle = baselines.DatasetOracle(alpha=ALPHA, per="llm" if params.cost_rule == "model" else "call")
     oracle.fit(setting.train, setting.train_embeddings)
     base = tables.prompt_scores([oracle], setting, ALPHA)
+    settings = dict.fromkeys(known, setting) | dict.fromkeys(routers, told)
     return {
-        name: paired_bootstrap(tables.prompt_scores(trained, settings[name], ALPHA), base)
-        for name, trained in experiment.train_all(routers, settings).items()
+        name: paired_bootstrap(tables.prompt_scores(some, settings[name], ALPHA), base)
+        for name, some in (known | experiment.train_all(routers, told)).items()
     }
 
 

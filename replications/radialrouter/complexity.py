@@ -11,6 +11,7 @@ import pandas as pd
 
 from replications.radialrouter.radial_router import BACKBONES, RadialRouter
 from routebook.errors import UserError
+from routebook.quiet import quiet
 from routebook.threads import one_torch_thread
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -28,7 +29,7 @@ def forward_times(
     layers: int = 2,
     heads: int = 4,
     head_width: int | None = None,
-    repeats: int = 5,
+    repeats: int = 3,
     budget: float = 16.0,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -73,11 +74,12 @@ def forward_times(
                 if 2 * ahead[name] <= share:
                     networks[name] = CLASSES[name](n, width, layers, heads, head_width, generator=generator).eval()
             parts = query.split(max(1, NODES_AT_ONCE // n))
-            seconds = {name: [_once(network, parts)] for name, network in networks.items()}
-            for _ in range(repeats):
-                for name, network in networks.items():
-                    if len(seconds[name]) == 1 or seconds[name][-1] < share / (2 * repeats):
-                        seconds[name].append(_once(network, parts))
+            with quiet():
+                seconds = {name: [_once(network, parts)] for name, network in networks.items()}
+                for _ in range(repeats):
+                    for name, network in networks.items():
+                        if len(seconds[name]) == 1 or seconds[name][-1] < share / (2 * repeats):
+                            seconds[name].append(_once(network, parts))
             for name in networks:
                 times = seconds[name][1:]
                 last[name] = n, min(times)
@@ -131,11 +133,12 @@ def batch_times(
     for router in routers.values():
         router.predict_quality(embeddings[:batch])
     rows = []
-    for start in np.linspace(0, len(embeddings) - batch, repeats).astype(int):
-        row = {}
-        for name, router in routers.items():
-            before = time.perf_counter()
-            router.predict_quality(embeddings[start : start + batch])
-            row[name] = 1000 * (time.perf_counter() - before)
-        rows.append(row)
+    with quiet():
+        for start in np.linspace(0, len(embeddings) - batch, repeats).astype(int):
+            row = {}
+            for name, router in routers.items():
+                before = time.perf_counter()
+                router.predict_quality(embeddings[start : start + batch])
+                row[name] = 1000 * (time.perf_counter() - before)
+            rows.append(row)
     return pd.DataFrame(rows)

@@ -32,6 +32,9 @@ QUICK: dict[str, Any] = {"layers": 2, "width": 64, "heads": 4, "head_width": 16,
 SHARED = ("backbone", "layers", "width", "heads", "head_width", "scale", "batch_size", "steps", "lr", "n_negatives")
 AT_ONCE = 12
 TSNE_PERPLEXITY = 30.0
+# Half of scikit-learn's default. The first 250, of early exaggeration, decide which prompts lie together, and K-means
+# into a few groups reads no more than that; all 1,000 would take longer than training ten routers does.
+TSNE_ITERATIONS = 500
 PROMPTS_AT_ONCE = 512
 
 
@@ -277,7 +280,7 @@ def fit_many(
     *,
     at_once: int = AT_ONCE,
 ) -> list[RadialRouter]:
-    """Train many routers, those of equal architecture side by side in one pass of `torch.func.vmap`.
+    """Train many routers, those of equal architecture side by side in batched products.
 
     On one thread this takes about half the time of training them one by one at the quick profile's size; at d = 128
     and more, where arithmetic outweighs the calls, little is left of that.
@@ -318,7 +321,7 @@ def fit_many(
         alike.setdefault(job.key if job.text_encoder is None else (place,), []).append(job)
     passes = []
     for group in alike.values():
-        # vmap has no rule for the Transformer's fused attention and calls it once a router: slower than one by one.
+        # The Transformer is torch's own, which takes the weights of one network.
         size = 1 if group[0].router.backbone == "transformer" else at_once
         passes += [group[i : i + size] for i in range(0, len(group), size)]
     for group in progress(passes, label="training", unit="pass"):
@@ -394,7 +397,8 @@ def _groups(content: _Content, n_groups: int, dims: int, seed: int) -> np.ndarra
             from sklearn.manifold import TSNE
 
             perplexity = min(TSNE_PERPLEXITY, (len(distinct) - 1) / 3)
-            points = TSNE(dims, perplexity=perplexity, init="pca", random_state=seed).fit_transform(distinct)
+            projection = TSNE(dims, perplexity=perplexity, init="pca", max_iter=TSNE_ITERATIONS, random_state=seed)
+            points = projection.fit_transform(distinct)
         # Every prompt counts, also where several have one vector.
         weights = np.bincount(place).astype(float)
         clustering = KMeans(n_groups, n_init=10, random_state=seed).fit(points, sample_weight=weights)
@@ -483,12 +487,12 @@ def _train(jobs: list[_Job]) -> None:
         for job in jobs:
             job.start()
         forward, parameters, finish = _together(jobs) if len(jobs) > 1 else _alone(jobs[0])
-        objective = _objective(jobs)
+        objective, plan = _objective(jobs), torch.stack([job.plan for job in jobs])
         first = jobs[0].router
         optimiser = torch.optim.AdamW(parameters, lr=first.lr, fused=True)
         losses = torch.empty(first.steps, len(jobs))
         for step in progress(range(first.steps), label="RadialRouter", unit="step"):
-            rows = [job.plan[step] for job in jobs]
+            rows = plan[:, step]
             optimiser.zero_grad()
             loss = objective(*forward(rows), rows)
             loss.sum().backward()
@@ -499,7 +503,7 @@ def _train(jobs: list[_Job]) -> None:
         job.finish(losses[:, place].double().numpy())
 
 
-Forward = Callable[[list], tuple[Any, Any]]
+Forward = Callable[[Any], tuple[Any, Any]]
 
 
 def _alone(job: _Job) -> tuple[Forward, list, Callable[[], None]]:
@@ -508,7 +512,7 @@ def _alone(job: _Job) -> tuple[Forward, list, Callable[[], None]]:
     if encoder is not None:
         parameters += [p for p in encoder.model.train().parameters() if p.requires_grad]
 
-    def forward(rows: list) -> tuple[Any, Any]:
+    def forward(rows: Any) -> tuple[Any, Any]:
         inputs = job.inputs[rows[0]] if encoder is None else encoder([job.tokens[i] for i in rows[0].tolist()])
         scores, query = network(inputs)
         return scores.unsqueeze(0), query.unsqueeze(0)
@@ -517,19 +521,15 @@ def _alone(job: _Job) -> tuple[Forward, list, Callable[[], None]]:
 
 
 def _together(jobs: list[_Job]) -> tuple[Forward, list, Callable[[], None]]:
-    import torch
-    from torch.func import functional_call, stack_module_state, vmap
-    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.func import functional_call, stack_module_state
 
     networks = [job.network.train() for job in jobs]
-    stacked, buffers = stack_module_state(networks)
+    stacked, _ = stack_module_state(networks)
     template = networks[0]
-    run = vmap(lambda parameters, buffer, x: functional_call(template, (parameters, buffer), (x,)))
+    inputs = Rows([job.inputs for job in jobs])
 
-    def forward(rows: list) -> tuple[Any, Any]:
-        # vmap has no rule for the fused attention of a standard Transformer and would take its networks one by one.
-        with sdpa_kernel(SDPBackend.MATH):
-            return run(stacked, buffers, torch.stack([job.inputs[r] for job, r in zip(jobs, rows, strict=True)]))
+    def forward(rows: Any) -> tuple[Any, Any]:
+        return functional_call(template, stacked, (inputs[rows],))
 
     def finish() -> None:
         for place, network in enumerate(networks):
@@ -538,8 +538,24 @@ def _together(jobs: list[_Job]) -> tuple[Forward, list, Callable[[], None]]:
     return forward, list(stacked.values()), finish
 
 
-def _objective(jobs: list[_Job]) -> Callable[[Any, Any, list], Any]:
-    """Return Eq. (6) as a function of scores [G, B, n], queries [G, B, d] and rows, one value a router, [G]."""
+class Rows:
+    """Tables of several routers, tensors [N, ...]; a table that some share is held once."""
+
+    def __init__(self, tables: list):
+        import torch
+
+        distinct = {id(table): table for table in tables}
+        starts = dict(zip(distinct, np.cumsum([0, *map(len, distinct.values())]).tolist(), strict=False))
+        self.table = torch.cat(list(distinct.values())) if len(distinct) > 1 else tables[0]
+        self.starts = torch.tensor([[starts[id(table)]] for table in tables])
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Return rows [G, B] of each router's own table, [G, B, ...]."""
+        return self.table.index_select(0, (rows + self.starts).flatten()).unflatten(0, rows.shape)
+
+
+def _objective(jobs: list[_Job]) -> Callable[[Any, Any, Any], Any]:
+    """Return Eq. (6) as a function of scores [G, B, n], queries [G, B, d] and rows [G, B]: one value a router, [G]."""
     import torch
 
     from replications.radialrouter.losses import LOSSES as FUNCTIONS
@@ -553,22 +569,23 @@ def _objective(jobs: list[_Job]) -> Callable[[Any, Any, list], Any]:
     contrasted = [place for place, job in enumerate(jobs) if job.router.contrast > 0]
     weights = torch.tensor([jobs[place].router.contrast for place in contrasted], dtype=torch.float32)
     everyone = list(range(len(jobs)))
+    targets, seen, groups = (Rows([getattr(job, name) for job in jobs]) for name in ("target", "seen", "groups"))
+    size = jobs[0].plan.shape[1]
+    keys = torch.empty(len(contrasted), size, size)
 
     def pick(values: Any, places: list[int]) -> Any:
         return values if places == everyone else values[places]
 
-    def objective(scores: Any, query: Any, rows: list) -> Any:
-        target = torch.stack([job.target[r] for job, r in zip(jobs, rows, strict=True)])
-        seen = torch.stack([job.seen[r] for job, r in zip(jobs, rows, strict=True)])
+    def objective(scores: Any, query: Any, rows: Any) -> Any:
+        target, known = targets[rows], seen[rows]
         total = scores.new_zeros(len(jobs))
         for name, places in by_loss.items():
-            losses = FUNCTIONS[name](pick(scores, places), pick(target, places), pick(seen, places))
+            losses = FUNCTIONS[name](pick(scores, places), pick(target, places), pick(known, places))
             total = total.index_add(0, torch.tensor(places), losses.mean(dim=-1))
         if contrasted:
-            size = len(rows[0])
-            groups = torch.stack([jobs[place].groups[rows[place]] for place in contrasted])
-            keys = torch.stack([torch.rand(size, size, generator=jobs[place].generator) for place in contrasted])
-            drawn = pairs(groups, keys, jobs[0].router.n_negatives)
+            for place, key in zip(contrasted, keys, strict=True):
+                torch.rand(size, size, generator=jobs[place].generator, out=key)
+            drawn = pairs(pick(groups[rows], contrasted), keys, jobs[0].router.n_negatives)
             contrast = query_query(pick(query, contrasted), *drawn).mean(dim=-1)
             total = total.index_add(0, torch.tensor(contrasted), weights * contrast)  # Eq. (6)
         return total

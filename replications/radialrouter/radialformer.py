@@ -5,6 +5,9 @@ satellites, one an LLM, [B, n, d], and of the relay, [B, d]. `RadialNetwork` add
 
 Algorithm 1 is computed without building a context [s; m; r] by copying, and without doing twice what is the same for
 every prompt of a batch; `tests/unit/test_radialformer.py` compares it with the loop over nodes that the paper prints.
+
+Several networks of one shape can be run in one call: every backbone but the Transformer also takes weights and queries
+that have a leading axis G of networks (`linear`, `normalised`), as `torch.func.stack_module_state` makes them.
 """
 
 from __future__ import annotations
@@ -38,6 +41,24 @@ def check_heads(width: int, heads: int, head_width: int) -> None:
             f"{heads} heads of {head_width} make an inner width of {inner}, which does not divide the hidden width "
             f"{width}; use width={near}, or head_width={max(1, width // heads)} if {heads} divides the width"
         )
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x W^T + b for weights [out, in] and x [..., in]; or for G networks, [G, out, in] and [G, ..., in]."""
+    if weight.dim() == 2:
+        return functional.linear(x, weight, bias)
+    rows, turned = x.flatten(1, -2), weight.transpose(1, 2)
+    out = torch.bmm(rows, turned) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, turned)
+    return out.unflatten(1, x.shape[1:-1])
+
+
+def normalised(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Apply a LayerNorm whose weights are [d], or [G, d] for G networks and x [G, ..., d]."""
+    if norm.weight.dim() == 1:
+        return norm(x)
+    each = (len(x), *[1] * (x.dim() - 2), -1)
+    plain = functional.layer_norm(x, norm.normalized_shape, eps=norm.eps)
+    return torch.addcmul(norm.bias.view(each), plain, norm.weight.view(each))
 
 
 class MultiHeadAttention(nn.Module):
@@ -76,15 +97,14 @@ class SatelliteUpdate(MultiHeadAttention):
 
     def forward(self, states: Tensor | None, models: Tensor, relay: Tensor) -> Tensor:
         """Update satellites [B, n, d] (None: they are still `models`, [n, d]) from the relay [B, d]."""
-        of_models = self.split(self.key(models)), self.split(self.value(models))  # [n, h, w]
-        of_relay = self.split(self.key(relay)), self.split(self.value(relay))  # [B, h, w]
-        query = self.split(functional.linear(models if states is None else states, self.query.weight * self.factor))
+        of_models, of_relay = self._keys_values(models), self._keys_values(relay)  # [n, h, w] and [B, h, w]
+        query = self.split(linear(models if states is None else states, self.query.weight * self.factor))
         if states is None and not self.ring:
             update = self._first(query, *of_models, *of_relay)
         else:
-            of_states = of_models
-            if states is not None:
-                of_states = self.split(self.key(states)), self.split(self.value(states))  # [B, n, h, w]
+            of_models = [x.unsqueeze(-4) for x in of_models]  # [1, n, h, w]
+            query = query.unsqueeze(-4) if states is None else query
+            of_states = of_models if states is None else self._keys_values(states)  # [B, n, h, w]
             keys, values = (
                 [state, model, node.unsqueeze(-3)]
                 for state, model, node in zip(of_states, of_models, of_relay, strict=True)
@@ -92,9 +112,13 @@ class SatelliteUpdate(MultiHeadAttention):
             if self.ring:  # Guo et al. (2019): also the neighbours on both sides
                 keys += [of_states[0].roll(step, dims=-3) for step in (1, -1)]
                 values += [of_states[1].roll(step, dims=-3) for step in (1, -1)]
-            update = self.out(attend(query, keys, values))
+            update = linear(attend(query, keys, values), self.out.weight)
         # Algorithm 1, line 9
-        return self.norm(functional.relu(update, inplace=True))
+        return normalised(self.norm, functional.relu(update))
+
+    def _keys_values(self, nodes: Tensor) -> list[Tensor]:
+        """Return keys and values of nodes [..., d], each [..., h, w]."""
+        return [self.split(linear(nodes, layer.weight)) for layer in (self.key, self.value)]
 
     def _first(self, query: Tensor, key_m: Tensor, value_m: Tensor, key_r: Tensor, value_r: Tensor) -> Tensor:
         """Compute MHAttn where the context is [m; m; r], [B, n, d]: nothing of size n x B but the relay's weight.
@@ -102,13 +126,15 @@ class SatelliteUpdate(MultiHeadAttention):
         With weight a on the relay the values sum to (1 - a) v_m + a v_r in each head, and W_o acts on v_m and v_r.
         """
         score_m = (query * key_m).sum(-1)  # [n, h]
-        score_r = torch.einsum("nhw,bhw->bnh", query, key_r)
-        weight = torch.sigmoid(score_r - score_m - math.log(2))  # e^r / (2 e^m + e^r)
-        out = self.out.weight.unflatten(1, (self.heads, self.head_width))
-        out_m = torch.einsum("nhw,dhw->nhd", value_m, out)
-        out_r = torch.einsum("bhw,dhw->bhd", value_r, out)
-        moved = (weight.transpose(-3, -2) @ out_m).transpose(-3, -2)
-        return weight @ out_r - moved + out_m.sum(dim=-2)
+        score_r = torch.einsum("...nhw,...bhw->...bnh", query, key_r)
+        weight = torch.sigmoid(score_r - score_m.unsqueeze(-3) - math.log(2))  # e^r / (2 e^m + e^r), [B, n, h]
+        out = self.out.weight.unflatten(-1, (self.heads, self.head_width))
+        out_m = torch.einsum("...nhw,...dhw->...nhd", value_m, out).flatten(0, -3)
+        out_r = torch.einsum("...bhw,...dhw->...bhd", value_r, out).flatten(0, -3)
+        # (1 - a) W_o v_m of each LLM, [n, B, d], then a W_o v_r of each prompt on top, [B, n, d].
+        stay = torch.bmm((1 - weight).transpose(-3, -2).flatten(0, -3), out_m)
+        stay = stay.unflatten(0, score_m.shape[:-1]).transpose(-3, -2)
+        return torch.baddbmm(stay.flatten(0, -3), weight.flatten(0, -3), out_r).view(stay.shape)
 
 
 def attend(query: Tensor, keys: list[Tensor], values: list[Tensor]) -> Tensor:
@@ -116,7 +142,7 @@ def attend(query: Tensor, keys: list[Tensor], values: list[Tensor]) -> Tensor:
 
     Parameters
     ----------
-    query, each of keys, each of values : Tensor, [n, h, w], [B, 1, h, w] or [B, n, h, w]
+    query, each of keys, each of values : Tensor, [1, n, h, w], [B, 1, h, w] or [B, n, h, w]
         The query is divided by the scale already.
 
     Returns
@@ -144,16 +170,15 @@ class RelayUpdate(MultiHeadAttention):
 
     def forward(self, relay: Tensor, states: Tensor) -> Tensor:
         """Update the relay [B, d] from the satellites [B, n, d]."""
-        query = self.split(self.query(relay)) * self.factor
-        key = self.key.weight.unflatten(0, (self.heads, self.head_width))
-        value = self.value.weight.unflatten(0, (self.heads, self.head_width))
-        probe = torch.einsum("bhw,hwd->bhd", query, key)
+        query = self.split(linear(relay, self.query.weight * self.factor))
+        key, value = (x.weight.unflatten(-2, (self.heads, self.head_width)) for x in (self.key, self.value))
+        probe = torch.einsum("...bhw,...hwd->...bhd", query, key)
         scores = torch.cat([probe @ relay.unsqueeze(-1), probe @ states.transpose(-2, -1)], dim=-1)  # [B, h, 1 + n]
         weights = scores.softmax(dim=-1)
         pooled = weights[..., 1:] @ states + weights[..., :1] * relay.unsqueeze(-2)
-        heads = torch.einsum("bhd,hwd->bhw", pooled, value)
+        heads = torch.einsum("...bhd,...hwd->...bhw", pooled, value)
         # Algorithm 1, line 12
-        return self.norm(functional.relu(self.out(heads.flatten(-2))))
+        return normalised(self.norm, functional.relu(linear(heads.flatten(-2), self.out.weight)))
 
 
 class RadialFormer(nn.Module):
@@ -305,10 +330,11 @@ class MLPBackbone(nn.Module):
 
     def forward(self, query: Tensor, final_relay: bool = True) -> tuple[Tensor, Tensor]:
         """Return the last layer, [B, n, d], and the query as it came, [B, d]."""
-        states = self.of_query(query).unsqueeze(-2) + self.of_model(self.models)
-        states = self.norms[0](functional.relu(states))
+        of_query = linear(query, self.of_query.weight, self.of_query.bias).unsqueeze(-2)
+        states = of_query + linear(self.models, self.of_model.weight).unsqueeze(-3)
+        states = normalised(self.norms[0], functional.relu(states))
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
-            states = norm(functional.relu(layer(states)))
+            states = normalised(norm, functional.relu(linear(states, layer.weight, layer.bias)))
         return states, query
 
 
@@ -365,9 +391,12 @@ class RadialNetwork(nn.Module):
         query : Tensor, [B, d]
             E(x), which the query-query contrastive loss shapes.
         """
-        query = self.projection(inputs)
+        query = inputs
+        if not isinstance(self.projection, nn.Identity):
+            query = linear(inputs, self.projection.weight, self.projection.bias)
         satellites, _ = self.backbone(query, final_relay=False)
-        return self.output(functional.relu(self.hidden(satellites))).squeeze(-1), query
+        hidden = functional.relu(linear(satellites, self.hidden.weight, self.hidden.bias))
+        return linear(hidden, self.output.weight).squeeze(-1), query
 
 
 def llm_embeddings(n_models: int, width: int, generator: torch.Generator) -> nn.Parameter:

@@ -191,12 +191,21 @@ def test_groups_of_equal_embeddings():
 # Learning
 
 
-@pytest.mark.parametrize("backbone", radial_router.BACKBONES)
-@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
-def test_learns_a_separable_pool(backbone, loss):
+@pytest.fixture(scope="module", params=radial_router.BACKBONES)
+def learned(request):
+    """A router for each loss, trained on a separable pool."""
     train, embeddings, _ = separable()
+    routers = [
+        RadialRouter(alpha=0, loss=loss, top_k=1, backbone=request.param, steps=250, **SMALL)
+        for loss in sorted(losses.LOSSES)
+    ]
+    return {router.loss: router for router in fit_many(routers, train, embeddings)}
+
+
+@pytest.mark.parametrize("loss", sorted(losses.LOSSES))
+def test_learns_a_separable_pool(learned, loss):
     test, unseen, _ = separable(seed=1)
-    router = RadialRouter(alpha=0, loss=loss, top_k=1, backbone=backbone, steps=250, **SMALL).fit(train, embeddings)
+    router = learned[loss]
     assert isinstance(router, Router)
     assert router.loss_.shape == (250,)
     assert router.loss_[-10:].mean() < router.loss_[:10].mean()

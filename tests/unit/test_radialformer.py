@@ -83,6 +83,33 @@ def test_is_algorithm_1(kind, layers, n, scale):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("backbone", [name for name in CLASSES if name != "transformer"])
+def test_several_networks_in_one_call_are_each_alone(backbone):
+    """Scores, E(x) and every gradient; LayerNorm's start at 1 and 0 would hide a mix-up."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = {"width": 12, "layers": 3, "heads": 2, "head_width": 3, "generator": generator}
+    networks = [RadialNetwork(7, 5, backbone, **sizes).double() for _ in range(3)]
+    for network in networks:
+        for name, parameter in network.named_parameters():
+            if "norm" in name or "bias" in name:
+                nn.init.normal_(parameter, generator=generator)
+    inputs = torch.randn(3, 4, 7, generator=generator).double()
+    outer = [torch.randn(3, 4, 5, generator=generator).double(), torch.randn(3, 4, 12, generator=generator).double()]
+    stacked, _ = torch.func.stack_module_state(networks)
+    together = torch.func.functional_call(networks[0], stacked, (inputs,))
+    used = {name for name, _ in networks[0].named_parameters() if ".relays.2." not in name}
+    total = sum((o * w).sum() for o, w in zip(together, outer, strict=True))
+    grads = dict(zip(sorted(used), torch.autograd.grad(total, [stacked[name] for name in sorted(used)]), strict=True))
+    for g, network in enumerate(networks):
+        alone = network(inputs[g])
+        for ours, theirs in zip(together, alone, strict=True):
+            torch.testing.assert_close(ours[g], theirs)
+        own = dict(network.named_parameters())
+        loss = sum((o * w[g]).sum() for o, w in zip(alone, outer, strict=True))
+        for name, theirs in zip(sorted(used), torch.autograd.grad(loss, [own[n] for n in sorted(used)]), strict=True):
+            torch.testing.assert_close(grads[name][g], theirs)
+
+
 def test_relay_can_be_left_out_of_the_last_layer_without_changing_a_score():
     net = RadialFormer(5, 16, 3, 2, 4)
     query = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))

@@ -339,12 +339,35 @@ def test_router_dcs_second_loss_pulls_groups_together():
     def spread(contrast):
         router = RouterDC(alpha=0.1, groups=groups, contrast=contrast).fit(train, z)
         np.testing.assert_array_equal(router.groups_, groups)
-        hidden = baselines._cosines(router.network_, torch.tensor(z))[1]
+        hidden = baselines._cosines(*router.network_.parameters(), torch.tensor(z))[1]
         within = hidden @ hidden.T
         same = torch.tensor(groups[:, None] == groups[None, :])
         return float((within[same].mean() - within[~same].mean()).detach())
 
     assert spread(3.0) > spread(0.0) + 0.1
+
+
+@pytest.mark.parametrize("kind", [CosineClassifier, RouterDC])
+def test_side_by_side_is_the_same_as_one_by_one(kind):
+    train, z = toy(aligned=False)
+    settings = [(alpha, seed) for alpha in (0.0, 5.0) for seed in (0, 3)]
+    together = baselines.fit_side_by_side([kind(alpha=a, seed=s, epochs=2) for a, s in settings], train, z)
+    for router, (alpha, seed) in zip(together, settings, strict=True):
+        alone = kind(alpha=alpha, seed=seed, epochs=2).fit(train, z)
+        assert router.loss_.shape == (2,)
+        np.testing.assert_allclose(router.loss_, alone.loss_, rtol=1e-4)
+        for ours, theirs in zip(router.network_.parameters(), alone.network_.parameters(), strict=True):
+            np.testing.assert_allclose(ours.detach(), theirs.detach(), atol=1e-4)
+    assert not np.allclose(together[0].loss_, together[1].loss_), "seeds differ"
+    assert not np.allclose(together[0].loss_, together[2].loss_), "alphas differ"
+
+
+def test_side_by_side_takes_routers_that_differ_in_alpha_and_seed_alone():
+    train, z = toy()
+    with pytest.raises(UserError, match="differ in width, expected in alpha and seed alone"):
+        baselines.fit_side_by_side([RouterDC(alpha=0.1), RouterDC(alpha=0.1, width=8)], train, z)
+    with pytest.raises(UserError, match="differ in class,"):
+        baselines.fit_side_by_side([CosineClassifier(alpha=0.1, temperature=1.0), RouterDC(alpha=0.1)], train, z)
 
 
 # --- what each router may see ---------------------------------------------------------------------------------------
