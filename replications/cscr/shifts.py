@@ -41,7 +41,7 @@ DESCRIPTOR_KINDS = {"logit": "Logit Desc.", "perplexity": "Perp. Desc.", "mixed"
 # Six LLMs of eleven had logit descriptors in the paper's mixed row (Section 4.3.1).
 LOGIT_SHARE = 6 / 11
 # Prompts that the time of embedding is measured on.
-N_EMBEDDED = 64
+N_EMBEDDED = 24
 SPEED_UNIT = "microseconds"
 INDEX_LOOKS = {
     "flat": Look("FAISS, flat", METHODS["cscr"].colour),
@@ -596,7 +596,7 @@ def measure_speed(params: ShiftsParams, pools: Mapping[str, PoolSetting]) -> pd.
     name = "minilm" if params.encoder == "auto" else params.encoder
     times = lookup.embedding_times(name, embedded[0].prompts[:N_EMBEDDED]) if embedded else None
     return lookup.measure_lookup(
-        params.index_sizes, n_queries=params.n_lookups, k=params.k, seconds=0.2, embedding=times, seed=params.seed
+        params.index_sizes, n_queries=params.n_lookups, k=params.k, seconds=0.1, embedding=times, seed=params.seed
     )
 
 
