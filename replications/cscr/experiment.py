@@ -81,7 +81,7 @@ OUTCOMES = ("too-cheap", "too-expensive", "optimal", "no-correct", "wrong-but-no
 Make = Callable[["Split"], Mapping[str, BaseRouter]]
 Given, Found = TypeVar("Given"), TypeVar("Found")
 # Prompts passed through a network, below which starting processes costs more than it saves.
-WORTH_PROCESSES = 3_000_000
+WORTH_PROCESSES = 10_000_000
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
