@@ -29,7 +29,7 @@ from routebook.deferral import CSCR_LAMBDAS, DeferralCurve, audc_cscr, deferral_
 from routebook.errors import UserError
 from routebook.progress import progress
 from routebook.routers import BaseRouter, quality_for
-from routebook.significance import Estimate, area_difference_bootstrap, mcnemar, mean_interval, sign_test
+from routebook.significance import Estimate, area_differences_bootstrap, mcnemar, mean_interval, sign_test
 from routebook.threads import one_thread
 
 if TYPE_CHECKING:
@@ -584,16 +584,16 @@ class Paired:
     test: Estimate
 
 
-def paired(run: Run, a: str, b: str, n_bootstrap: int = 5000, seed: int = 0) -> Paired:
-    """Compare two routers of a run on its test prompts (Appendix D.6; the hypothesis is that a is better).
+def paired(run: Run, a: str, rivals: Sequence[str], n_bootstrap: int = 5000, seed: int = 0) -> dict[str, Paired]:
+    """Compare a router of a run with each of some others on its test prompts (Appendix D.6).
 
-    The matched budget is "the median of the combined cost grids": of the mean costs of both curves' operating points.
-    Each router then runs at the smallest λ that keeps to it.
+    The hypothesis is that a is better. The matched budget is "the median of the combined cost grids": of the mean
+    costs of both curves' operating points. Each router then runs at the smallest λ that keeps to it.
     """
     test = run.split.test
-    delta = area_difference_bootstrap(
+    deltas = area_differences_bootstrap(
         run.estimates[a],
-        run.estimates[b],
+        {b: run.estimates[b] for b in rivals},
         test.quality,
         run.split.price,
         paid=test.cost,
@@ -602,6 +602,11 @@ def paired(run: Run, a: str, b: str, n_bootstrap: int = 5000, seed: int = 0) -> 
         alternative="greater",
         left="flat",
     )
+    return {b: _at_matched_budget(run, a, b, delta) for b, delta in deltas.items()}
+
+
+def _at_matched_budget(run: Run, a: str, b: str, delta: Estimate) -> Paired:
+    test = run.split.test
     budget = float(np.median(np.concatenate([run.curves[a].cost, run.curves[b].cost])))
     # A router that is dearer throughout cannot keep to it.
     budget = max(budget, run.curves[a].cost.min(), run.curves[b].cost.min())
