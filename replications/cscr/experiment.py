@@ -441,13 +441,18 @@ class Run:
 
 def route(fitted: Mapping[str, BaseRouter], split: Split) -> Run:
     """Ask fitted routers about the test prompts and trace their deferral curves."""
-    run = Run(split, fitted, {}, {})
-    test, price = split.test, split.price
+    test = split.test
     with one_thread():
         told = {m: quality_for(r, split.test_embeddings, test.models, test.tasks) for m, r in fitted.items()}
+    return replace(route_by(told, split), routers=fitted)
+
+
+def route_by(told: Mapping[str, np.ndarray], split: Split) -> Run:
+    """Trace the deferral curves of estimates [N, M] on the test prompts, by method; the run holds no routers."""
+    test, price = split.test, split.price
     estimates = {method: with_last_resort(estimate, price) for method, estimate in told.items()}
     curves = {m: deferral_curve(estimate, test.quality, price, paid=test.cost) for m, estimate in estimates.items()}
-    return replace(run, estimates=estimates, curves=curves)
+    return Run(split, {}, estimates, curves)
 
 
 def in_processes(work: Callable[[Given], Found], given: Sequence[Given], n_jobs: int, label: str) -> list[Found]:
@@ -455,11 +460,19 @@ def in_processes(work: Callable[[Given], Found], given: Sequence[Given], n_jobs:
     if n_jobs < 1:
         raise UserError(f"n_jobs is {n_jobs}, expected a whole number of processes >= 1")
     if n_jobs == 1 or len(given) < 2:
-        return [work(one) for one in progress(given, label=label, unit="split")]
+        return [_on_one_thread(work, one) for one in progress(given, label=label, unit="split")]
     from joblib import Parallel, delayed
 
-    pool = Parallel(n_jobs=min(n_jobs, len(given)), return_as="generator")
-    return list(progress(pool(delayed(work)(one) for one in given), label=label, unit="split", total=len(given)))
+    found = Parallel(n_jobs=min(n_jobs, len(given)), return_as="generator")(
+        delayed(_on_one_thread)(work, one) for one in given
+    )
+    return list(progress(found, label=label, unit="split", total=len(given)))
+
+
+def _on_one_thread(work: Callable[[Given], Found], one: Given) -> Found:
+    """Do one piece of work; its many short calls then need not set the number of threads one by one."""
+    with one_thread():
+        return work(one)
 
 
 def processes_for(params: _CSCRParams, n_trainings: int) -> int:

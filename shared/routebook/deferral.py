@@ -726,14 +726,16 @@ def _like(curves: Curves, values: Sequence[float]) -> dict[str, float] | list[fl
 def concave_envelope(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the vertices of the least concave function above the points (x ascending, y), [V] each."""
     hull: list[int] = []
-    for i in range(len(x)):
-        if hull and x[i] == x[hull[-1]]:
-            if y[i] <= y[hull[-1]]:
+    # Lists give up their numbers several times as fast as arrays do.
+    u, v = x.tolist(), y.tolist()
+    for i in range(len(u)):
+        if hull and u[i] == u[hull[-1]]:
+            if v[i] <= v[hull[-1]]:
                 continue
             hull.pop()
         while len(hull) > 1:
             a, b = hull[-2], hull[-1]
-            if (y[b] - y[a]) * (x[i] - x[a]) > (y[i] - y[a]) * (x[b] - x[a]):
+            if (v[b] - v[a]) * (u[i] - u[a]) > (v[i] - v[a]) * (u[b] - u[a]):
                 break
             hull.pop()
         hull.append(i)
