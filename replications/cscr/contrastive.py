@@ -20,6 +20,8 @@ Loss = Literal["cost-spectrum", "vanilla"]
 Rule = Literal["auto", "correct", "margin"]
 # torch's default for AdamW; the paper names none.
 WEIGHT_DECAY = 0.01
+# Length that a query is taken to have at least where it is brought to unit length; torch's default.
+SHORTEST = 1e-12
 
 
 def positive_experts(
@@ -190,12 +192,13 @@ class CSCR(TrainedRouter):
         )
 
     def _cell_losses(self, output: Any, targets: Any, *constants: Any) -> Any:
-        from torch.nn import functional
-
-        q = functional.normalize(output, dim=-1)
+        experts, *terms = constants
+        # Dividing the products instead of the queries passes over far fewer numbers.
+        length = output.norm(dim=-1).clamp(min=SHORTEST)
+        similarity = experts @ output.mT / length[..., None, :]
         options = {"averaging": self.averaging, "divide_penalty": self.divide_penalty}
         # One number a batch: Eq. (8) is no mean over cells.
-        return spectrum_loss(q, constants[0], targets, *constants[1:], **options)[..., None, None]
+        return spectrum_loss(similarity, targets, *terms, **options)[..., None, None]
 
     def _adam_options(self) -> dict[str, Any]:
         per_epoch = -(-self.n_trained_prompts_ // self.batch_size)

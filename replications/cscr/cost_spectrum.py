@@ -198,7 +198,8 @@ def cost_spectrum_loss(
     """
     terms = loss_terms(bands, gamma=gamma, gamma_sign=gamma_sign, alpha=alpha, tau_min=tau_min)
     terms = [term.to(q.dtype) if term.is_floating_point() else term for term in terms]
-    return spectrum_loss(q, experts, positives, *terms, averaging=averaging, divide_penalty=divide_penalty)
+    options = {"averaging": averaging, "divide_penalty": divide_penalty}
+    return spectrum_loss(experts @ q.mT, positives, *terms, **options)
 
 
 def loss_terms(
@@ -232,8 +233,7 @@ def loss_terms(
 
 
 def spectrum_loss(
-    q: Any,
-    experts: Any,
+    similarity: Any,
     positives: Any,
     tau: Any,
     penalty: Any,
@@ -247,8 +247,8 @@ def spectrum_loss(
 
     Parameters
     ----------
-    q : Tensor, [..., B, D]
-    experts : Tensor, [..., M, D]
+    similarity : Tensor, [..., M, B]
+        Cosine of each expert and query.
     positives : Tensor of bool, [..., B, M]
     tau, penalty, members, inside
         Of `loss_terms`, stacked on the same first axis.
@@ -261,7 +261,7 @@ def spectrum_loss(
     """
     _check_options(0.0, "printed", averaging)
     # Axes are [..., bands, experts, queries]: sums over experts run fastest where neighbours in memory are queries.
-    similarity, wanted = experts @ q.mT, positives.mT
+    wanted = positives.mT
     inverse = tau.reciprocal()[..., None, None]
     own = _of_bands(wanted, members) & inside[..., None]
     has = own.any(dim=-2)
