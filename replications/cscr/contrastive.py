@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from replications.cscr.cost_spectrum import Averaging, GammaSign, cost_bands, cost_spectrum_loss
+from replications.cscr.cost_spectrum import Averaging, GammaSign, cost_bands, loss_terms, spectrum_loss
 from replications.cscr.lookup import ExpertIndex
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError, suggest
-from routebook.routers import BaseRouter, check_count, dense, train_with_adam
+from routebook.routers import Lesson, TrainedRouter, check_count, dense, fit_together
 from routebook.threads import one_torch_thread
 
 Loss = Literal["cost-spectrum", "vanilla"]
 Rule = Literal["auto", "correct", "margin"]
 # torch's default for AdamW; the paper names none.
 WEIGHT_DECAY = 0.01
+# Length that a query is taken to have at least where it is brought to unit length; torch's default.
+SHORTEST = 1e-12
 
 
 def positive_experts(
@@ -53,7 +55,7 @@ def positive_experts(
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class CSCR(BaseRouter):
+class CSCR(TrainedRouter):
     """The Cost-Spectrum Contrastive Router (Section 3): a two-layer MLP trained with Eq. (8), routing with Eq. (9).
 
     The MLP brings a frozen prompt embedding to the length of an LLM's descriptor; both are of unit length. Only the
@@ -154,12 +156,16 @@ class CSCR(BaseRouter):
             As in `BaseRouter.fit`; when k or n_bands exceeds the pool, an LLM has no price or no descriptor,
             descriptors differ in length, or no prompt has a correct LLM.
         """
+        fit_together([self], [(benchmark, embeddings)])
+        return self
+
+    def _lesson(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Lesson:
         import torch
 
         embeddings = self._check_fit(benchmark, embeddings)
         self._check_parameters(len(benchmark.models))
         vectors = self._vectors(benchmark.models)
-        n_bands, self._gamma = (1, 0.0) if self.loss == "vanilla" else (self.n_bands, self.gamma)
+        n_bands, gamma = (1, 0.0) if self.loss == "vanilla" else (self.n_bands, self.gamma)
         self.bands_ = cost_bands(benchmark.mean_cost, n_bands, benchmark.models)
         correct = positive_experts(benchmark, self.positives, threshold=self.threshold, margin=self.margin)
         rows = correct.any(axis=1)
@@ -174,9 +180,32 @@ class CSCR(BaseRouter):
         self.n_trained_prompts_ = int(rows.sum())
         generator = torch.Generator().manual_seed(self.seed)
         self.network_ = self._network(embeddings.shape[1], vectors.shape[1], generator)
-        self.n_parameters_ = sum(p.numel() for p in self.network_.parameters())
-        self._train(self._batch_loss(embeddings[rows], correct[rows], vectors), generator)
-        return self
+        options = {"gamma": gamma, "gamma_sign": self.gamma_sign, "alpha": self.alpha, "tau_min": self.tau_min}
+        tau, penalty, *places = loss_terms(self.bands_, **options)
+        return Lesson(
+            inputs=torch.tensor(embeddings[rows], dtype=torch.float32),
+            targets=torch.tensor(correct[rows]),
+            seen=None,
+            constants=(torch.tensor(vectors), tau.float(), penalty.float(), *places),
+            generator=generator,
+            output=f"{self.averaging}, {self.divide_penalty}",
+        )
+
+    def _cell_losses(self, output: Any, targets: Any, *constants: Any) -> Any:
+        experts, *terms = constants
+        # Dividing the products instead of the queries passes over far fewer numbers.
+        length = output.norm(dim=-1).clamp(min=SHORTEST)
+        similarity = experts @ output.mT / length[..., None, :]
+        options = {"averaging": self.averaging, "divide_penalty": self.divide_penalty}
+        # One number a batch: Eq. (8) is no mean over cells.
+        return spectrum_loss(similarity, targets, *terms, **options)[..., None, None]
+
+    def _adam_options(self) -> dict[str, Any]:
+        per_epoch = -(-self.n_trained_prompts_ // self.batch_size)
+        epochs = max(self.epochs, -(-self.min_steps // per_epoch))
+        self.n_steps_ = epochs * per_epoch
+        label = "CSCR" if self.loss == "cost-spectrum" else "vanilla InfoNCE"
+        return super()._adam_options() | {"epochs": epochs, "weight_decay": WEIGHT_DECAY, "label": label}
 
     def _check_parameters(self, n_models: int) -> None:
         check_count(self, "k", self.k, most=n_models, of="LLMs in the pool")
@@ -201,37 +230,6 @@ class CSCR(BaseRouter):
         hidden = (self.hidden or width) * self.width_factor
         first = dense(width, hidden, generator, bias=self.bias, glorot=False)
         return nn.Sequential(first, nn.ReLU(), dense(hidden, out, generator, bias=self.bias, glorot=False))
-
-    def _batch_loss(self, embeddings: np.ndarray, correct: np.ndarray, vectors: np.ndarray) -> Callable[[Any], Any]:
-        import torch
-        from torch.nn import functional
-
-        inputs = torch.tensor(embeddings, dtype=torch.float32)
-        wanted, experts = torch.tensor(correct), torch.tensor(vectors)
-        names = ("gamma_sign", "alpha", "tau_min", "averaging", "divide_penalty")
-        options = {name: getattr(self, name) for name in names} | {"gamma": self._gamma}
-
-        def batch_loss(rows: Any) -> Any:
-            q = functional.normalize(self.network_(inputs[rows]), dim=1)
-            return cost_spectrum_loss(q, experts, wanted[rows], self.bands_, **options)
-
-        return batch_loss
-
-    def _train(self, batch_loss: Callable[[Any], Any], generator: Any) -> None:
-        per_epoch = -(-self.n_trained_prompts_ // self.batch_size)
-        epochs = max(self.epochs, -(-self.min_steps // per_epoch))
-        self.n_steps_ = epochs * per_epoch
-        self.loss_ = train_with_adam(
-            self.network_,
-            batch_loss,
-            self.n_trained_prompts_,
-            epochs=epochs,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            generator=generator,
-            weight_decay=WEIGHT_DECAY,
-            label="CSCR" if self.loss == "cost-spectrum" else "vanilla InfoNCE",
-        )
 
     def project(self, embeddings: np.ndarray) -> np.ndarray:
         """Bring prompt embeddings [N, D] into the space of descriptors: q of Eq. (8), [N, D'] of unit length."""

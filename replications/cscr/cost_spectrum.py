@@ -196,28 +196,101 @@ def cost_spectrum_loss(
     Tensor, scalar
         0 where no query has a positive.
     """
+    terms = loss_terms(bands, gamma=gamma, gamma_sign=gamma_sign, alpha=alpha, tau_min=tau_min)
+    terms = [term.to(q.dtype) if term.is_floating_point() else term for term in terms]
+    options = {"averaging": averaging, "divide_penalty": divide_penalty}
+    return spectrum_loss(experts @ q.mT, positives, *terms, **options)
+
+
+def loss_terms(
+    bands: Bands, *, gamma: float = 0.2, gamma_sign: GammaSign = "printed", alpha: float = 0.25, tau_min: float = 0.05
+) -> tuple[Any, Any, Any, Any]:
+    """Return what Eq. (8) reads of a pool and of its own constants, for `spectrum_loss`.
+
+    Those of pools with equally many bands, whose largest are equally large, can be stacked on a first axis.
+
+    Returns
+    -------
+    tau : Tensor, [K]
+        Temperature of each band, Eq. (7).
+    penalty : Tensor, [M]
+        Signed gamma * c of each expert.
+    members : Tensor of int, [K, S]
+        The experts of each band; bands smaller than the largest, S, are filled up with expert 0.
+    inside : Tensor of bool, [K, S]
+        False where they are.
+    """
     import torch
 
-    _check_options(gamma, gamma_sign, averaging)
-    # Axes are [bands, experts, queries]: sums over experts run fastest where neighbours in memory are queries.
-    tau = torch.as_tensor(bands.temperatures(alpha, tau_min), dtype=q.dtype)[:, None, None]
-    member = torch.as_tensor(bands.band == np.arange(bands.n_bands)[:, None])[:, :, None]
-    penalty = torch.as_tensor(_signed(gamma, gamma_sign) * bands.cost, dtype=q.dtype)[:, None]
-    scaled = experts @ q.T / tau
-    wanted = positives.T & member
-    has = wanted.any(dim=1)
+    _check_options(gamma, gamma_sign)
+    tau = torch.tensor(bands.temperatures(alpha, tau_min), dtype=torch.float64)
+    penalty = torch.tensor(_signed(gamma, gamma_sign) * bands.cost, dtype=torch.float64)
+    size = np.bincount(bands.band)
+    inside = np.arange(size.max()) < size[:, None]
+    members = np.zeros(inside.shape, dtype=np.int64)
+    members[inside] = np.argsort(bands.band, kind="stable")
+    return tau, penalty, torch.tensor(members), torch.tensor(inside)
+
+
+def spectrum_loss(
+    similarity: Any,
+    positives: Any,
+    tau: Any,
+    penalty: Any,
+    members: Any,
+    inside: Any,
+    *,
+    averaging: Averaging = "query",
+    divide_penalty: bool = True,
+) -> Any:
+    """Return `cost_spectrum_loss` of one router, or of each of several that are trained side by side.
+
+    Parameters
+    ----------
+    similarity : Tensor, [..., M, B]
+        Cosine of each expert and query.
+    positives : Tensor of bool, [..., B, M]
+    tau, penalty, members, inside
+        Of `loss_terms`, stacked on the same first axis.
+    averaging, divide_penalty
+        As in `cost_spectrum_loss`.
+
+    Returns
+    -------
+    Tensor, [...]
+    """
+    _check_options(0.0, "printed", averaging)
+    # Axes are [..., bands, experts, queries]: sums over experts run fastest where neighbours in memory are queries.
+    wanted = positives.mT
+    inverse = tau.reciprocal()[..., None, None]
+    own = _of_bands(wanted, members) & inside[..., None]
+    has = own.any(dim=-2)
     # A band without positives would be the log of 0, whose gradient is NaN even where it is multiplied by 0.
-    numerator = scaled.masked_fill(~wanted & has[:, None], -float("inf")).logsumexp(dim=1)
-    denominator = (scaled + (penalty / tau if divide_penalty else penalty)).logsumexp(dim=1)
-    loss = (denominator - numerator) * has
-    inner = 0 if averaging == "query" else 1
+    pull = (_of_bands(similarity, members) * inverse).masked_fill(~own & has[..., None, :], -float("inf"))
+    penalty = penalty[..., None]
+    if divide_penalty:
+        push = (similarity + penalty)[..., None, :, :] * inverse
+    else:
+        push = similarity[..., None, :, :] * inverse + penalty[..., None, :, :]
+    loss = (push.logsumexp(dim=-2) - pull.logsumexp(dim=-2)) * has
+    inner = -2 if averaging == "query" else -1
     filled = has.sum(dim=inner)
     return _mean(loss.sum(dim=inner) / filled.clamp(min=1), filled > 0)  # Eq. (8)
 
 
+def _of_bands(values: Any, members: Any) -> Any:
+    """Return the rows of each band's experts, [..., K, S, B], of values [..., M, B]."""
+    import torch
+
+    rows = members.flatten(-2)
+    if values.ndim > 2:
+        rows = rows + values.shape[-2] * torch.arange(len(values))[:, None]
+    return values.reshape(-1, values.shape[-1]).index_select(0, rows.flatten()).view(*members.shape, -1)
+
+
 def _mean(values: Any, where: Any) -> Any:
-    """Mean of values that are 0 outside `where`, over those inside; 0 where there are none."""
-    return values.sum() / where.sum().clamp(min=1)
+    """Mean over the last axis of values that are 0 outside `where`, over those inside; 0 where there are none."""
+    return values.sum(dim=-1) / where.sum(dim=-1).clamp(min=1)
 
 
 def gradient_eq10(

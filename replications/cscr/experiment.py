@@ -29,7 +29,7 @@ from routebook.deferral import CSCR_LAMBDAS, DeferralCurve, audc_cscr, deferral_
 from routebook.errors import UserError
 from routebook.progress import progress
 from routebook.routers import BaseRouter, quality_for
-from routebook.significance import Estimate, area_difference_bootstrap, mcnemar, mean_interval, sign_test
+from routebook.significance import Estimate, area_differences_bootstrap, mcnemar, mean_interval, sign_test
 from routebook.threads import one_thread
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ OUTCOMES = ("too-cheap", "too-expensive", "optimal", "no-correct", "wrong-but-no
 Make = Callable[["Split"], Mapping[str, BaseRouter]]
 Given, Found = TypeVar("Given"), TypeVar("Found")
 # Prompts passed through a network, below which starting processes costs more than it saves.
-WORTH_PROCESSES = 3_000_000
+WORTH_PROCESSES = 10_000_000
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -441,13 +441,18 @@ class Run:
 
 def route(fitted: Mapping[str, BaseRouter], split: Split) -> Run:
     """Ask fitted routers about the test prompts and trace their deferral curves."""
-    run = Run(split, fitted, {}, {})
-    test, price = split.test, split.price
+    test = split.test
     with one_thread():
         told = {m: quality_for(r, split.test_embeddings, test.models, test.tasks) for m, r in fitted.items()}
+    return replace(route_by(told, split), routers=fitted)
+
+
+def route_by(told: Mapping[str, np.ndarray], split: Split) -> Run:
+    """Trace the deferral curves of estimates [N, M] on the test prompts, by method; the run holds no routers."""
+    test, price = split.test, split.price
     estimates = {method: with_last_resort(estimate, price) for method, estimate in told.items()}
     curves = {m: deferral_curve(estimate, test.quality, price, paid=test.cost) for m, estimate in estimates.items()}
-    return replace(run, estimates=estimates, curves=curves)
+    return Run(split, {}, estimates, curves)
 
 
 def in_processes(work: Callable[[Given], Found], given: Sequence[Given], n_jobs: int, label: str) -> list[Found]:
@@ -455,11 +460,19 @@ def in_processes(work: Callable[[Given], Found], given: Sequence[Given], n_jobs:
     if n_jobs < 1:
         raise UserError(f"n_jobs is {n_jobs}, expected a whole number of processes >= 1")
     if n_jobs == 1 or len(given) < 2:
-        return [work(one) for one in progress(given, label=label, unit="split")]
+        return [_on_one_thread(work, one) for one in progress(given, label=label, unit="split")]
     from joblib import Parallel, delayed
 
-    pool = Parallel(n_jobs=min(n_jobs, len(given)), return_as="generator")
-    return list(progress(pool(delayed(work)(one) for one in given), label=label, unit="split", total=len(given)))
+    found = Parallel(n_jobs=min(n_jobs, len(given)), return_as="generator")(
+        delayed(_on_one_thread)(work, one) for one in given
+    )
+    return list(progress(found, label=label, unit="split", total=len(given)))
+
+
+def _on_one_thread(work: Callable[[Given], Found], one: Given) -> Found:
+    """Do one piece of work; its many short calls then need not set the number of threads one by one."""
+    with one_thread():
+        return work(one)
 
 
 def processes_for(params: _CSCRParams, n_trainings: int) -> int:
@@ -584,16 +597,16 @@ class Paired:
     test: Estimate
 
 
-def paired(run: Run, a: str, b: str, n_bootstrap: int = 5000, seed: int = 0) -> Paired:
-    """Compare two routers of a run on its test prompts (Appendix D.6; the hypothesis is that a is better).
+def paired(run: Run, a: str, rivals: Sequence[str], n_bootstrap: int = 5000, seed: int = 0) -> dict[str, Paired]:
+    """Compare a router of a run with each of some others on its test prompts (Appendix D.6).
 
-    The matched budget is "the median of the combined cost grids": of the mean costs of both curves' operating points.
-    Each router then runs at the smallest λ that keeps to it.
+    The hypothesis is that a is better. The matched budget is "the median of the combined cost grids": of the mean
+    costs of both curves' operating points. Each router then runs at the smallest λ that keeps to it.
     """
     test = run.split.test
-    delta = area_difference_bootstrap(
+    deltas = area_differences_bootstrap(
         run.estimates[a],
-        run.estimates[b],
+        {b: run.estimates[b] for b in rivals},
         test.quality,
         run.split.price,
         paid=test.cost,
@@ -602,6 +615,11 @@ def paired(run: Run, a: str, b: str, n_bootstrap: int = 5000, seed: int = 0) -> 
         alternative="greater",
         left="flat",
     )
+    return {b: _at_matched_budget(run, a, b, delta) for b, delta in deltas.items()}
+
+
+def _at_matched_budget(run: Run, a: str, b: str, delta: Estimate) -> Paired:
+    test = run.split.test
     budget = float(np.median(np.concatenate([run.curves[a].cost, run.curves[b].cost])))
     # A router that is dearer throughout cannot keep to it.
     budget = max(budget, run.curves[a].cost.min(), run.curves[b].cost.min())

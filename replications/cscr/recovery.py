@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from replications.cscr.contrastive import CSCR
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import deferral_curve
 from routebook.errors import UserError
+from routebook.routers import fit_together
 from routebook.significance import mean_interval
 
 COST_UNIT = "simulated units"
@@ -143,17 +145,15 @@ def recover_specialists(
         `mastered` (sent to any master of their cluster), `quality` and `cost` at that lambda, `rule_quality` and
         `rule_cost` (the rule's own), `chance` (agreement of a uniformly random choice), and `area`.
     """
+    drawn = {seed: _halves(*specialists(seed=seed, **pool), seed) for seed in seeds}
+    trained = _trained(drawn, variants)
     records = []
-    for seed in seeds:
-        benchmark, truth = specialists(seed=seed, **pool)
-        parts = benchmark.random_split({"train": len(benchmark) // 2, "test": -1}, np.random.default_rng(seed))
-        train, test = (benchmark.subset(parts[name]) for name in ("train", "test"))
-        cost = benchmark.mean_cost
+    for seed, (train, test, truth, parts) in drawn.items():
+        cost = train.mean_cost
         best = truth.cheapest_master(cost)
         rows = np.arange(len(test))
-        for variant, settings in variants.items():
-            settings = {"min_steps": STEPS, **settings}
-            router = CSCR(descriptors=truth.descriptors, seed=seed, **settings).fit(train, train.embeddings)
+        for variant in variants:
+            router = trained[variant, seed]
             lam = _lambda_that_agrees(router, train.embeddings, cost, best[parts["train"]])
             choice = router.choose(test.embeddings, cost, lam)
             curve = deferral_curve(router.predict_quality(test.embeddings), test.quality, cost)
@@ -173,6 +173,34 @@ def recover_specialists(
                 }
             )
     return pd.DataFrame(records)
+
+
+Halves = tuple[RoutingBenchmark, RoutingBenchmark, Specialities, dict[str, np.ndarray]]
+
+
+def _halves(benchmark: RoutingBenchmark, truth: Specialities, seed: int) -> Halves:
+    """Return the prompts to train on and to test on, the truth, and the rows of either."""
+    parts = benchmark.random_split({"train": len(benchmark) // 2, "test": -1}, np.random.default_rng(seed))
+    return benchmark.subset(parts["train"]), benchmark.subset(parts["test"]), truth, parts
+
+
+def _trained(drawn: Mapping[int, Halves], variants: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, int], CSCR]:
+    """Return CSCR by variant and seed, trained side by side; variants that differ in k alone share a training."""
+    fitted: dict[Any, CSCR] = {}
+    keys = {}
+    for variant, settings in variants.items():
+        training = {"min_steps": STEPS, **settings, "k": 1}
+        for seed, (_, _, truth, _) in drawn.items():
+            keys[variant, seed] = key = (seed, *sorted(training.items()))
+            if key not in fitted:
+                fitted[key] = CSCR(descriptors=truth.descriptors, seed=seed, **training)
+    problems = [(drawn[seed][0], drawn[seed][0].embeddings) for seed, *_ in fitted]
+    fit_together(list(fitted.values()), problems)
+    default = CSCR.k
+    return {
+        (variant, seed): copy.copy(fitted[key]).set_params(k=variants[variant].get("k", default))
+        for (variant, seed), key in keys.items()
+    }
 
 
 def _lambda_that_agrees(router: CSCR, embeddings: np.ndarray, cost: np.ndarray, best: np.ndarray) -> float:

@@ -24,8 +24,9 @@ from routebook import encoders, load, routers, runs
 from routebook.benchmark import RoutingBenchmark
 from routebook.figures import METHODS, Look, Panel, label
 from routebook.progress import progress
-from routebook.routers import BaseRouter
+from routebook.routers import BaseRouter, quality_for
 from routebook.significance import Estimate, mean_interval
+from routebook.threads import one_thread
 
 if TYPE_CHECKING:
     from replications.cscr.params import ShiftsParams
@@ -41,7 +42,7 @@ DESCRIPTOR_KINDS = {"logit": "Logit Desc.", "perplexity": "Perp. Desc.", "mixed"
 # Six LLMs of eleven had logit descriptors in the paper's mixed row (Section 4.3.1).
 LOGIT_SHARE = 6 / 11
 # Prompts that the time of embedding is measured on.
-N_EMBEDDED = 64
+N_EMBEDDED = 16
 SPEED_UNIT = "microseconds"
 INDEX_LOOKS = {
     "flat": Look("FAISS, flat", METHODS["cscr"].colour),
@@ -508,17 +509,20 @@ def add_one_by_one(draw: Draw, budgets: Sequence[int], k: int) -> pd.DataFrame:
         One row a method, budget and newcomer: `pool`, `seed`, `method`, `labels` (on each newcomer; 0 for CSCR),
         `added` (newcomers in the pool) and `area`.
     """
-    ways: dict[tuple[str, int], BaseRouter] = {(OURS, 0): draw.trained[OURS]}
+    everyone, vectors, test = [*draw.known, *draw.new], draw.split.test_embeddings, draw.split.test
+    # What these say of an LLM does not depend on the others in the pool; whom CSCR looks up does.
+    told: dict[tuple[str, int], np.ndarray] = {}
     for n in budgets:
         for method in BY_LABELS:
-            ways[method, n] = add_newcomers(draw.trained[method], draw.new, draw.graded(n))
+            router = add_newcomers(draw.trained[method], draw.new, draw.graded(n))
+            told[method, n] = quality_for(router, vectors, everyone, test.tasks)
     rows = []
     for added in range(1, len(draw.new) + 1):
-        pool = [*draw.known, *draw.new[:added]]
+        pool = everyone[: len(draw.known) + added]
         grown = draw.split.with_models(draw.known, pool)
-        for (method, n), router in ways.items():
-            here = only_among(router, pool, k)
-            curve = experiment.route({method: here}, grown).curves[method]
+        looked_up = quality_for(only_among(draw.trained[OURS], pool, k), vectors, pool, test.tasks)
+        here = {(OURS, 0): looked_up} | {way: estimate[:, : len(pool)] for way, estimate in told.items()}
+        for (method, n), curve in experiment.route_by(here, grown).curves.items():
             rows.append((draw.split.name, draw.split.seed, method, n, added, curve.area(left="flat")))
     return pd.DataFrame(rows, columns=["pool", "seed", "method", "labels", "added", "area"])
 
@@ -526,9 +530,10 @@ def add_one_by_one(draw: Draw, budgets: Sequence[int], k: int) -> pd.DataFrame:
 def add_all(params: ShiftsParams, draws: Mapping[str, Sequence[Draw]]) -> pd.DataFrame:
     """Add every draw's new LLMs one by one, with every budget that the pool has prompts for."""
     frames = []
-    for draw in progress([d for several in draws.values() for d in several], label="newcomers", unit="draw"):
-        budgets = [n for n in params.label_budgets if n <= len(draw.order)]
-        frames.append(add_one_by_one(draw, budgets, params.k))
+    with one_thread():
+        for draw in progress([d for several in draws.values() for d in several], label="newcomers", unit="draw"):
+            budgets = [n for n in params.label_budgets if n <= len(draw.order)]
+            frames.append(add_one_by_one(draw, budgets, params.k))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -596,7 +601,7 @@ def measure_speed(params: ShiftsParams, pools: Mapping[str, PoolSetting]) -> pd.
     name = "minilm" if params.encoder == "auto" else params.encoder
     times = lookup.embedding_times(name, embedded[0].prompts[:N_EMBEDDED]) if embedded else None
     return lookup.measure_lookup(
-        params.index_sizes, n_queries=params.n_lookups, k=params.k, seconds=0.2, embedding=times, seed=params.seed
+        params.index_sizes, n_queries=params.n_lookups, k=params.k, seconds=0.1, embedding=times, seed=params.seed
     )
 
 

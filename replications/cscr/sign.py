@@ -19,6 +19,7 @@ from replications.cscr.cost_spectrum import GammaSign, cost_bands
 from replications.cscr.recovery import specialists
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import deferral_curve
+from routebook.routers import fit_together
 from routebook.significance import Estimate, mean_interval
 
 # Those of Table 10.
@@ -93,28 +94,29 @@ def cost_by_gamma(
     """
     normalised = cost_bands(train.mean_cost, 1, train.models).cost
     low, high = test.mean_cost.min(), test.mean_cost.max()
-    rows, neutral = [], None
-    for sign in signs:
-        for gamma in gammas:
-            if gamma == 0 and neutral is not None:
-                rows.append(neutral | {"sign": sign})
-                continue
-            router = CSCR(gamma=gamma, gamma_sign=sign, **settings).fit(train, train_embeddings)
-            similarity = router.predict_quality(test_embeddings)
-            chosen = np.nanargmax(similarity, axis=1)
-            curve = deferral_curve(similarity, test.quality, test.cost)
-            row = {
-                "sign": sign,
-                "gamma": float(gamma),
-                "seed": router.seed,
-                "chosen_cost": float(normalised[chosen].mean()),
-                "chosen_quality": float(np.nanmean(test.quality[np.arange(len(test)), chosen])),
-                "cost_at_peak": float((curve.cost_at_peak - low) / (high - low)) if high > low else 0.0,
-                "peak": curve.peak,
-                "area": curve.area(left="flat"),
-            }
-            rows.append(row)
-            neutral = row if gamma == 0 else neutral
+    # The sign of a gamma of 0 says nothing.
+    trained = {
+        (sign if gamma else "", gamma): CSCR(gamma=gamma, gamma_sign=sign, **settings)
+        for sign in signs
+        for gamma in gammas
+    }
+    fit_together(list(trained.values()), [(train, train_embeddings)] * len(trained))
+    told = {}
+    for key, router in trained.items():
+        similarity = router.predict_quality(test_embeddings)
+        chosen = np.nanargmax(similarity, axis=1)
+        curve = deferral_curve(similarity, test.quality, test.cost)
+        told[key] = {
+            "seed": router.seed,
+            "chosen_cost": float(normalised[chosen].mean()),
+            "chosen_quality": float(np.nanmean(test.quality[np.arange(len(test)), chosen])),
+            "cost_at_peak": float((curve.cost_at_peak - low) / (high - low)) if high > low else 0.0,
+            "peak": curve.peak,
+            "area": curve.area(left="flat"),
+        }
+    rows = [
+        {"sign": sign, "gamma": float(gamma)} | told[sign if gamma else "", gamma] for sign in signs for gamma in gammas
+    ]
     return pd.DataFrame(rows)
 
 

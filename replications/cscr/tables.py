@@ -664,21 +664,14 @@ def strongest(frame: pd.DataFrame, pool: str) -> str:
 
 def compared(done: Sequence[Run], params: CSCRParams, n_jobs: int = 1) -> dict[str, dict[str, Paired]]:
     """Return Table 16 on each pool's first run: CSCR against every baseline and DatasetOracle, prompt by prompt."""
-    tasks = [
-        (replace(run, routers={}), rival, params.n_bootstrap, params.seed)
-        for run in first_runs(done).values()
-        for rival in COMPARED
-    ]
-    pairs = experiment.in_processes(_pair, tasks, n_jobs, "Table 16")
-    found: dict[str, dict[str, Paired]] = {}
-    for (run, rival, *_), pair in zip(tasks, pairs, strict=True):
-        found.setdefault(run.split.name, {})[rival] = pair
-    return found
+    runs = first_runs(done)
+    tasks = [(replace(run, routers={}), params.n_bootstrap, params.seed) for run in runs.values()]
+    return dict(zip(runs, experiment.in_processes(_pairs, tasks, n_jobs, "Table 16"), strict=True))
 
 
-def _pair(task: tuple[Run, str, int, int]) -> Paired:
-    run, rival, n_bootstrap, seed = task
-    return experiment.paired(run, OURS, rival, n_bootstrap, seed)
+def _pairs(task: tuple[Run, int, int]) -> dict[str, Paired]:
+    run, n_bootstrap, seed = task
+    return experiment.paired(run, OURS, COMPARED, n_bootstrap, seed)
 
 
 def table16_records(pool: str, found: Paired) -> Iterator[Record]:

@@ -33,6 +33,8 @@ QUALITY_TOLERANCE = 1e-9
 
 _ROUNDING = 1e-12
 _BLOCK = 1024
+# Resamples whose curves are computed in one go: more no longer fit into the processor's cache.
+_ROWS = 16
 CSCR_LAMBDAS = np.logspace(-4, 2, 20)
 """The λ grid of CSCR's public evaluation code; it has no λ = 0."""
 CSCR_LAMBDAS.flags.writeable = False
@@ -265,6 +267,59 @@ class RoutingPath:
             models = self.model_cost.mean(axis=0) if weights is None else weights @ self.model_cost / weights.sum()
         points = _ascending(cost, quality)
         return _normalised_area(*points, models.min(), models.max(), interpolation, left)
+
+    def areas(self, weights: np.ndarray, interpolation: Interpolation = "linear", left: LeftEnd = "nan") -> np.ndarray:
+        """Return `area` for every row of weights [R, N], [R]; equal up to rounding, and several times as fast."""
+        _check_choice("left", left, ("nan", "flat"))
+        weights = np.asarray(weights, dtype=float)
+        if interpolation != "linear":
+            return np.array([self.area(row, interpolation, left) for row in weights])
+        found = [self._areas(weights[start : start + _ROWS], left) for start in range(0, len(weights), _ROWS)]
+        return np.concatenate(found) if found else np.empty(0)
+
+    def _points(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return cost and quality of the pieces from cheap to dear, [R, P] each, as `_piece_means`."""
+        of_event = weights[:, self.prompt[::-1]]
+        happened = (len(self.prompt) - self.piece_events)[::-1]
+
+        def sums(last: np.ndarray, change: np.ndarray) -> np.ndarray:
+            steps = np.empty((len(weights), len(change) + 1))
+            steps[:, 0] = (weights * last).sum(axis=1)
+            np.multiply(of_event, change[::-1], out=steps[:, 1:])
+            return np.cumsum(steps, axis=1, out=steps)[:, happened]
+
+        total = weights.sum(axis=1, keepdims=True)
+        seen = total if self.last_seen.all() and not self.unseen.any() else sums(self.last_seen, self.unseen)
+        quality = sums(self.last_quality, self.lost)
+        quality = np.divide(quality, seen, out=np.full(quality.shape, np.nan), where=seen > 0)
+        return sums(self.last_cost, self.saved) / total, quality
+
+    def _areas(self, weights: np.ndarray, left: LeftEnd) -> np.ndarray:
+        """Return the areas of some rows of weights, points joined by lines."""
+        cost, quality = self._points(weights)
+        total = weights.sum(axis=1)
+        if self.model_cost.ndim == 1:
+            low, high = np.full(len(total), self.model_cost.min()), np.full(len(total), self.model_cost.max())
+        else:
+            models = weights @ self.model_cost / total[:, None]
+            low, high = models.min(axis=1), models.max(axis=1)
+        uneven = (cost[:, 1:] < cost[:, :-1]).any(axis=1)
+        if uneven.any():
+            order = np.argsort(cost[uneven], axis=1, kind="stable")
+            cost[uneven], quality[uneven] = (np.take_along_axis(of[uneven], order, axis=1) for of in (cost, quality))
+        heights = quality[:, 1:] + quality[:, :-1]
+        area = np.einsum("rp,rp->r", np.diff(cost, axis=1), heights) / 2
+        area += (cost[:, 0] - low) * quality[:, 0] + (high - cost[:, -1]) * quality[:, -1]
+        slack = _ROUNDING * high
+        with np.errstate(invalid="ignore", divide="ignore"):
+            area /= high - low
+        # Points beyond the range, or of unknown quality, take a look at the single curve.
+        special = (cost[:, 0] < low - slack) | (cost[:, -1] > high + slack) | (high - low <= slack) | np.isnan(area)
+        if left == "nan":
+            special |= cost[:, 0] - low > slack
+        for i in np.flatnonzero(special):
+            area[i] = self.area(weights[i], "linear", left)
+        return area
 
 
 def routing_path(quality_hat, quality, cost, paid=None) -> RoutingPath:
@@ -671,14 +726,16 @@ def _like(curves: Curves, values: Sequence[float]) -> dict[str, float] | list[fl
 def concave_envelope(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the vertices of the least concave function above the points (x ascending, y), [V] each."""
     hull: list[int] = []
-    for i in range(len(x)):
-        if hull and x[i] == x[hull[-1]]:
-            if y[i] <= y[hull[-1]]:
+    # Lists give up their numbers several times as fast as arrays do.
+    u, v = x.tolist(), y.tolist()
+    for i in range(len(u)):
+        if hull and u[i] == u[hull[-1]]:
+            if v[i] <= v[hull[-1]]:
                 continue
             hull.pop()
         while len(hull) > 1:
             a, b = hull[-2], hull[-1]
-            if (y[b] - y[a]) * (x[i] - x[a]) > (y[i] - y[a]) * (x[b] - x[a]):
+            if (v[b] - v[a]) * (u[i] - u[a]) > (v[i] - v[a]) * (u[b] - u[a]):
                 break
             hull.pop()
         hull.append(i)

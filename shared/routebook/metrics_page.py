@@ -171,15 +171,23 @@ def taus(good: pd.DataFrame) -> dict[tuple[str, str], Estimate]:
 
     Routers without a value by one of the two are left out.
     """
-    from scipy.stats import kendalltau, rankdata
+    each = np.array([_kendall(part.to_numpy()) for _, part in good.groupby("split")])
+    pairs = combinations(range(len(good.columns)), 2)
+    return {(good.columns[a], good.columns[b]): mean_interval(each[:, a, b]) for a, b in pairs}
 
-    found: dict[tuple[str, str], list[float]] = {pair: [] for pair in combinations(good.columns, 2)}
-    for _, part in good.groupby("split"):
-        for a, b in found:
-            both = part[[a, b]].dropna()
-            # Ranks, as infinite values have an order but no difference.
-            found[a, b].append(kendalltau(rankdata(both[a]), rankdata(both[b])).statistic)
-    return {pair: mean_interval(np.array(each)) for pair, each in found.items()}
+
+def _kendall(values: np.ndarray) -> np.ndarray:
+    """Return tau-b between any two columns of values [R, K], [K, K]: over the rows known in both, NaN where all tie.
+
+    One call for all columns; scipy's takes a millisecond a pair of them.
+    """
+    first, second = (values[rows] for rows in np.triu_indices(len(values), 1))
+    known = (~(np.isnan(first) | np.isnan(second))).astype(float)
+    # Infinite values have an order but no difference.
+    order = ((first > second) * 1.0 - (first < second)) * known
+    untied = (order**2).T @ known
+    with np.errstate(invalid="ignore"):
+        return np.clip(order.T @ order / np.sqrt(untied) / np.sqrt(untied.T), -1, 1)
 
 
 def tau_matrix(taus: Mapping[tuple[str, str], Estimate]) -> pd.DataFrame:

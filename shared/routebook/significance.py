@@ -5,18 +5,20 @@ Routers answer the same prompts, so differences are paired. Everything random ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from routebook.deferral import Interpolation, LeftEnd, RoutingPath, routing_path
+from routebook.deferral import Interpolation, LeftEnd, routing_path
 from routebook.errors import UserError
 from routebook.progress import progress
 
 Alternative = Literal["two-sided", "greater", "less"]
 _BATCH_CELLS = 2_000_000
+# Resamples drawn at a time.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -366,34 +368,70 @@ def area_difference_bootstrap(
     UserError
         As `routebook.deferral.deferral_curve`; and when an area is undefined, on all prompts or on a resample.
     """
+    options = {"paid": paid, "n_resamples": n_resamples, "seed": seed, "confidence": confidence}
+    options |= {"alternative": alternative, "interpolation": interpolation, "left": left}
+    return area_differences_bootstrap(quality_hat_a, {"b": quality_hat_b}, quality, cost, **options)["b"]
+
+
+def area_differences_bootstrap(
+    quality_hat,
+    rivals: Mapping[str, np.ndarray],
+    quality,
+    cost,
+    *,
+    paid=None,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    alternative: Alternative = "two-sided",
+    interpolation: Interpolation = "linear",
+    left: LeftEnd = "nan",
+) -> dict[str, Estimate]:
+    """Return `area_difference_bootstrap` between one router and each of several, all on the same resamples.
+
+    Parameters
+    ----------
+    quality_hat : array_like, [N, M]
+        The router's estimates.
+    rivals : mapping of str to array_like, [N, M]
+        The others' by name.
+
+    Other parameters and errors are those of `area_difference_bootstrap`.
+    """
     _check_options(confidence, n_resamples, alternative)
-    a, b = (routing_path(quality_hat, quality, cost, paid) for quality_hat in (quality_hat_a, quality_hat_b))
-    n = len(a.quality)
-    estimate = _area_difference(a, b, None, interpolation, left)
-    rng = np.random.default_rng(seed)
-    differences = np.empty(n_resamples)
-    for i in progress(range(n_resamples), label="bootstrap", unit="resample"):
-        counts = np.bincount(rng.integers(0, n, n), minlength=n).astype(float)
-        differences[i] = _area_difference(a, b, counts, interpolation, left)
-    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(
-        estimate=estimate,
-        low=float(low),
-        high=float(high),
-        n=n,
-        method=f"paired bootstrap over prompts of the difference in area (percentile, {n_resamples} resamples)",
-        confidence=confidence,
-        p_value=_tail_p_value(differences, alternative),
-    )
-
-
-def _area_difference(
-    a: RoutingPath, b: RoutingPath, counts: np.ndarray | None, interpolation: Interpolation, left: LeftEnd
-) -> float:
-    difference = a.area(counts, interpolation, left) - b.area(counts, interpolation, left)
-    if np.isnan(difference):
+    ours = routing_path(quality_hat, quality, cost, paid)
+    paths = [routing_path(estimates, quality, cost, paid) for estimates in rivals.values()]
+    n, rng = len(ours.quality), np.random.default_rng(seed)
+    resampled = np.empty((len(paths), n_resamples + 1))
+    for start in progress(range(0, n_resamples + 1, _AT_ONCE), label="bootstrap", unit="batch"):
+        stop = min(start + _AT_ONCE, n_resamples + 1)
+        # The first is no resample but all prompts.
+        drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(max(start, 1), stop)]
+        counts = np.array(([] if start else [np.ones(n)]) + drawn, dtype=float)
+        area = ours.areas(counts, interpolation, left)
+        for differences, path in zip(resampled, paths, strict=True):
+            differences[start:stop] = area - path.areas(counts, interpolation, left)
+    if np.isnan(resampled).any():
         raise UserError(
             "a router's area is undefined: its cheapest operating point costs more than the pool's cheapest model, or "
             "no routed answer was observed; pass left='flat' to extend its curve to the left"
         )
-    return difference
+    return {
+        rival: _of_resamples(differences[0], differences[1:], n, confidence, alternative)
+        for rival, differences in zip(rivals, resampled, strict=True)
+    }
+
+
+def _of_resamples(
+    estimate: float, differences: np.ndarray, n: int, confidence: float, alternative: Alternative
+) -> Estimate:
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(
+        estimate=float(estimate),
+        low=float(low),
+        high=float(high),
+        n=n,
+        method=f"paired bootstrap over prompts of the difference in area (percentile, {len(differences)} resamples)",
+        confidence=confidence,
+        p_value=_tail_p_value(differences, alternative),
+    )

@@ -322,7 +322,7 @@ def test_paired_by_hand():
     # a always calls m1, b always m0, whatever λ costs nothing more: one operating point each, then the last resort.
     quality = np.array([[0, 1]] * 6 + [[1, 0]] * 2 + [[1, 1]] * 3)
     run = made_run({"a": [[NAN, 1.0]] * 11, "b": [[1.0, NAN]] * 11}, quality, [2.0, 2.0])
-    found = experiment.paired(run, "a", "b", n_bootstrap=200)
+    found = experiment.paired(run, "a", ["b"], n_bootstrap=200)["b"]
     assert (found.wins, found.losses, found.budget) == (6, 2, 2.0)
     expected = binomial_counts(6, 2, "greater")
     assert found.test.p_value == expected.p_value
@@ -336,14 +336,14 @@ def test_the_matched_budget_is_the_median_of_both_curves_costs():
     run = made_run(estimates, [[0, 1, 0]], [1.0, 2.0, 5.0])
     np.testing.assert_allclose(run.curves["a"].cost, [5, 2, 1])
     np.testing.assert_allclose(run.curves["b"].cost, [2, 1])
-    assert experiment.paired(run, "a", "b", n_bootstrap=20).budget == 2.0
+    assert experiment.paired(run, "a", ["b"], n_bootstrap=20)["b"].budget == 2.0
 
 
 def test_soft_scores_are_compared_by_the_sign_test():
     run = made_run(
         {"a": [[NAN, 1.0]] * 3, "b": [[1.0, NAN]] * 3}, [[0.2, 0.3], [0.5, 0.5], [NAN, 1]], [2.0, 2.0], kind="soft"
     )
-    found = experiment.paired(run, "a", "b", n_bootstrap=20)
+    found = experiment.paired(run, "a", ["b"], n_bootstrap=20)["b"]
     assert (found.wins, found.losses, found.test.n) == (1, 0, 1)
     assert "sign test" in found.test.method
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from replications.cscr.cost_spectrum import TAU_FLOOR, cost_bands, cost_spectrum_loss, gradient_eq10, info_nce
+from replications.cscr.cost_spectrum import (
+    TAU_FLOOR,
+    cost_bands,
+    cost_spectrum_loss,
+    gradient_eq10,
+    info_nce,
+    loss_terms,
+    spectrum_loss,
+)
 from routebook.errors import UserError
 
 
@@ -204,3 +212,19 @@ def test_the_printed_sign_pushes_dear_wrong_experts_away_less(gamma_sign, grows)
     gradient = gradient_eq10(experts[0], experts, correct, bands, gamma=0.2, gamma_sign=gamma_sign)
     # Expert 2 costs as much as the correct one, expert 3 is dear; both are equally similar to the query.
     assert (gradient[2] > gradient[1]) == grows
+
+
+@pytest.mark.parametrize("averaging", ["query", "band"])
+@pytest.mark.parametrize("divide", [True, False])
+def test_losses_side_by_side_are_those_of_each(divide, averaging):
+    """Three pools with five bands each, the largest of equal size, other experts, costs and weights."""
+    options, settings = {"averaging": averaging, "divide_penalty": divide}, []
+    for seed, gamma, sign in ((0, 0.0, "printed"), (1, 0.3, "printed"), (2, 0.1, "other")):
+        q, experts, positives, cost = batch(seed)
+        weights = {"gamma": gamma, "gamma_sign": sign, "alpha": 0.1 * (seed + 1)}
+        settings.append((q, experts, positives, cost_bands(cost, 5), weights))
+    alone = [float(cost_spectrum_loss(*given, **weights, **options)) for *given, weights in settings]
+    similarity = torch.stack([experts @ q.T for q, experts, *_ in settings])
+    positives = torch.stack([given[2] for given in settings])
+    terms = [torch.stack(part) for part in zip(*(loss_terms(g[3], **g[4]) for g in settings), strict=True)]
+    assert spectrum_loss(similarity, positives, *terms, **options).tolist() == pytest.approx(alone)

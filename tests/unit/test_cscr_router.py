@@ -12,7 +12,7 @@ from replications.cscr.recovery import recover_specialists, recovery_table, spec
 from replications.cscr.sign import cost_by_gamma, sign_table, simulate_gamma_sign, slopes
 from routebook.deferral import deferral_curve
 from routebook.errors import UserError
-from routebook.routers import Router, dense, quality_for, train_with_adam
+from routebook.routers import Router, dense, fit_together, quality_for, train_with_adam
 
 # Narrower layers can be dead for a prompt: all units 0, all cosines 0.
 SHORT = {"min_steps": 0, "epochs": 3, "batch_size": 100, "hidden": 24}
@@ -274,6 +274,21 @@ def test_the_two_signs_of_the_penalty_move_the_chosen_cost_apart():
     assert slope["printed"].estimate > 0.1
     assert slope["other"].estimate < slope["printed"].estimate - 0.1
     assert sign_table(found).shape == (2, 2)
+
+
+def test_routers_trained_side_by_side_are_those_trained_alone(pool):
+    benchmark, truth = pool
+    settings = [{"seed": 0}, {"seed": 1, "gamma": 0.5}, {"gamma_sign": "other"}, {"loss": "vanilla"}, {"hidden": 12}]
+    options = {"descriptors": truth.descriptors, "n_bands": 3, "k": 3, **SHORT}
+    together = [CSCR(**(options | changes)) for changes in settings]
+    fit_together(together, [(benchmark, benchmark.embeddings)] * len(together))
+    for router, changes in zip(together, settings, strict=True):
+        alone = CSCR(**(options | changes)).fit(benchmark, benchmark.embeddings)
+        assert router.n_steps_ == alone.n_steps_
+        np.testing.assert_allclose(router.loss_, alone.loss_, rtol=1e-4)
+        np.testing.assert_allclose(
+            router.similarity(benchmark.embeddings), alone.similarity(benchmark.embeddings), atol=1e-3
+        )
 
 
 def test_the_chosen_cost_is_normalised_over_the_pool(pool):

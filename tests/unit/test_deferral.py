@@ -368,6 +368,18 @@ def test_area_of_repeated_prompts_needs_no_new_routing(problem, seed):
     assert weighted == pytest.approx(again.area(left="flat"), abs=1e-9, nan_ok=True)
 
 
+@settings(max_examples=60, deadline=None)
+@given(problems(), st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from(["nan", "flat"]))
+def test_areas_of_many_resamples_are_those_of_each(problem, seed, billed, left):
+    g, q, cost = problem
+    rng = np.random.default_rng(seed)
+    path = routing_path(g, q, cost, rng.exponential(size=g.shape) if billed else None)
+    weights = rng.multinomial(len(g), np.full(len(g), 1 / len(g)), size=20)
+    for interpolation in ("linear", "step"):
+        each = [path.area(row.astype(float), interpolation, left) for row in weights]
+        np.testing.assert_allclose(path.areas(weights, interpolation, left), each, rtol=1e-9, atol=1e-12)
+
+
 @settings(max_examples=40, deadline=None)
 @given(problems(), st.integers(0, 2**32 - 1))
 def test_bills_are_those_of_the_choices_that_prices_make(problem, seed):

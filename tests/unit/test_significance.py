@@ -11,6 +11,7 @@ from routebook.deferral import deferral_curve
 from routebook.errors import UserError
 from routebook.significance import (
     area_difference_bootstrap,
+    area_differences_bootstrap,
     binomial_counts,
     bootstrap_interval,
     mcnemar,
@@ -201,6 +202,15 @@ def test_area_difference_finds_the_better_router(two_routers):
     assert (swapped.low, swapped.high) == (pytest.approx(-better.high), pytest.approx(-better.low))
     same = area_difference_bootstrap(good, good, quality, cost, n_resamples=50)
     assert (same.estimate, same.low, same.high, same.p_value) == (0, 0, 0, 1.0)
+
+
+def test_rivals_are_compared_on_the_resamples_that_each_alone_would_get(two_routers):
+    good, bad, quality, cost = two_routers
+    rivals = {"bad": bad, "mean": (good + bad) / 2}
+    options = {"n_resamples": 70, "seed": 5, "left": "flat", "alternative": "greater"}
+    found = area_differences_bootstrap(good, rivals, quality, cost, **options)
+    alone = {name: area_difference_bootstrap(good, rival, quality, cost, **options) for name, rival in rivals.items()}
+    assert found == alone
 
 
 def test_undefined_area_is_refused():
