@@ -128,9 +128,9 @@ class ShiftsParams(_CSCRParams):
         [25, 50, 100, 200, 400], "labels spent on each newcomer; a pool leaves out those it has not", min_length=1
     )
     index_sizes: list[Annotated[int, Field(ge=1, le=10_000_000)]] = parameter(
-        [10, 100, 1000, 10_000, 30_000], "experts in the index whose lookups are timed", min_length=1
+        [10, 100, 1000, 10_000, 100_000], "experts in the index whose lookups are timed", min_length=1
     )
-    n_lookups: int = parameter(1_000, "prompts of a timed batch of lookups", ge=10, le=10_000_000)
+    n_lookups: int = parameter(10_000, "prompts of a timed batch of lookups", ge=10, le=10_000_000)
 
     @field_validator("pools")
     @classmethod
