@@ -592,7 +592,7 @@ def test_networks_side_by_side_have_no_share_in_each_other():
 
 
 def test_nothing_is_trained_when_one_of_a_group_cannot_be(monkeypatch):
-    monkeypatch.setattr(routers, "train_with_adam", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr(routers, "_train", lambda *_, **__: pytest.fail("training began"))
     group = [routers.MLP((6,)), routers.MLP((6,), lr=0.0)]
     with pytest.raises(UserError, match=r"lr is 0\.0"):
         routers.fit_together(group, together_problems([50, 50]))
