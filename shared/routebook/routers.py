@@ -694,11 +694,12 @@ class KMeans(BaseRouter):
         check_count(self, "n_clusters", self.n_clusters, most=len(embeddings), of="training prompts")
         check_count(self, "n_init", self.n_init)
         check_count(self, "max_iter", self.max_iter)
-        clustering = Clustering(self.n_clusters, n_init=self.n_init, max_iter=self.max_iter, random_state=self.seed)
+        options = {"n_init": self.n_init, "max_iter": self.max_iter, "random_state": self.seed}
+        clustering = Clustering(self.n_clusters, init=_PlusPlus(), **options)
         # With several threads the order in which their partial sums are added is not fixed, so the last bits vary.
         with one_thread():
             clustering.fit(embeddings)
-        self._clustering = clustering
+        self._clustering = clustering.set_params(init="k-means++")
         self.centroids_ = clustering.cluster_centers_
         self.models_ = list(benchmark.models)
         self.psi_, self.counts_ = self.represent(benchmark, embeddings)
@@ -730,6 +731,44 @@ class KMeans(BaseRouter):
         """Return 1 - Phi(x)^T Psi(h), [N, M]: Eq. (11)."""
         cluster = self.assign(embeddings)
         return 1.0 - self.psi_[cluster]
+
+
+class _PlusPlus:
+    """The k-means++ start of scikit-learn, greedy with 2 + log K trials a centre (Arthur & Vassilvitskii, 2007).
+
+    The same random numbers and, in the same precision, the same sums. scikit-learn converts float32 prompts to
+    float64 anew for each centre, which takes longer than all the distances; here that is done once for all starts.
+    """
+
+    def __init__(self) -> None:
+        self._prompts: np.ndarray | None = None
+
+    def __call__(self, x: np.ndarray, n_clusters: int, random_state: np.random.RandomState) -> np.ndarray:
+        """Return the first centroids, [K, D], some of the prompts x [N, D]."""
+        if self._prompts is not x:
+            self._prompts, self._exact = x, x.astype(np.float64, copy=False)
+            self._norms = np.einsum("ij,ij->i", self._exact, self._exact)
+        each = np.ones(len(x), dtype=x.dtype)
+        chosen = [random_state.choice(len(x), p=each / each.sum())]
+        nearest = self._distances(chosen)
+        total = nearest @ each
+        nearest = nearest[0]
+        for _ in range(1, n_clusters):
+            drawn = random_state.uniform(size=2 + int(np.log(n_clusters))) * total
+            candidates = np.minimum(np.searchsorted(np.cumsum(nearest), drawn), len(x) - 1)
+            with_each = np.minimum(self._distances(candidates), nearest)
+            totals = with_each @ each[:, None]
+            best = int(np.argmin(totals))
+            total, nearest = totals[best], with_each[best]
+            chosen.append(candidates[best])
+        return x[chosen]
+
+    def _distances(self, rows: Sequence[int]) -> np.ndarray:
+        """Return the squared distance of every prompt to some of them, [len(rows), N], in the prompts' precision."""
+        squared = -2 * (self._exact[rows] @ self._exact.T)
+        squared += self._norms[rows, None]
+        squared += self._norms
+        return np.maximum(squared, 0, out=squared).astype(self._prompts.dtype, copy=False)
 
 
 def with_columns(old: np.ndarray, places: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -827,7 +866,9 @@ def dense(fan_in: int, fan_out: int, generator: Any, *, bias: bool = True, gloro
     import torch
     from torch import nn
 
-    layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
+    # The layer draws weights of its own first. (skip_init would not, but imports for a second what nothing else needs.)
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Linear(fan_in, fan_out, bias=bias)
     with torch.no_grad():
         if glorot:
             nn.init.xavier_uniform_(layer.weight, generator=generator)
