@@ -798,13 +798,13 @@ def train_with_adam(
     Parameters
     ----------
     network
-        Module to train in place.
+        Module to train in place; its weights may be those of T networks side by side.
     batch_loss
-        Takes row indices [B] (LongTensor) and returns a scalar loss.
+        Takes row indices [B] (LongTensor) and returns a scalar loss; of T networks side by side [T, B] and [T].
     n
         Number of training rows.
     generator
-        torch.Generator that shuffles.
+        torch.Generator that shuffles, or one a network.
     eps
         Adam's epsilon (torch 1e-8, Keras 1e-7).
     weight_decay
@@ -812,7 +812,7 @@ def train_with_adam(
 
     Returns
     -------
-    ndarray, [epochs]
+    ndarray, [epochs] or [epochs, T]
         Mean batch loss of each epoch.
     """
     import torch
@@ -824,15 +824,25 @@ def train_with_adam(
         network.train()
         for _ in progress(range(epochs), label=label, unit="epoch"):
             total = 0.0
-            for rows in torch.randperm(n, generator=generator).split(batch_size):
+            for rows in _shuffled(n, generator).split(batch_size, dim=-1):
                 optimiser.zero_grad()
                 loss = batch_loss(rows)
-                loss.backward()
+                # The sum over networks: none has a share in another's gradient, and Adam works entry by entry.
+                loss.sum().backward()
                 optimiser.step()
-                total = total + loss.detach() * len(rows)
-            losses.append(total.item() / n)
+                total = total + loss.detach() * rows.shape[-1]
+            losses.append(total.numpy().astype(float) / n)
     network.eval()
     return np.array(losses)
+
+
+def _shuffled(n: int, generator: Any) -> Any:
+    """Return the rows 0..n-1 in random order, [n], or of T generators [T, n]."""
+    import torch
+
+    if isinstance(generator, torch.Generator):
+        return torch.randperm(n, generator=generator)
+    return torch.stack([torch.randperm(n, generator=each) for each in generator])
 
 
 def seen_cells(quality: np.ndarray) -> Any:
@@ -1089,8 +1099,7 @@ def _train(
     n, losses = len(lessons[0].inputs), []
     with one_thread(), torch.no_grad():
         for epoch in progress(range(epochs), label=label, unit="epoch"):
-            order = torch.stack([torch.randperm(n, generator=lesson.generator) for lesson in lessons])
-            batches = list(order.split(batch_size, dim=1))
+            batches = list(_shuffled(n, [lesson.generator for lesson in lessons]).split(batch_size, dim=1))
             if len(batches) > 1 and batches[-1].shape[1] < smallest_batch:
                 batches[-2:] = [torch.cat(batches[-2:], dim=1)]
             total = torch.zeros(len(lessons))
