@@ -191,14 +191,19 @@ class CSCR(TrainedRouter):
             output=f"{self.averaging}, {self.divide_penalty}",
         )
 
-    def _cell_losses(self, output: Any, targets: Any, *constants: Any) -> Any:
+    def _loss_and_slope(self, output: Any, targets: Any, share: Any, *constants: Any) -> tuple[Any, Any]:
+        import torch
+
         experts, *terms = constants
-        # Dividing the products instead of the queries passes over far fewer numbers.
-        length = output.norm(dim=-1).clamp(min=SHORTEST)
-        similarity = experts @ output.mT / length[..., None, :]
         options = {"averaging": self.averaging, "divide_penalty": self.divide_penalty}
-        # One number a batch: Eq. (8) is no mean over cells.
-        return spectrum_loss(similarity, targets, *terms, **options)[..., None, None]
+        with torch.enable_grad():
+            output = output.detach().requires_grad_()
+            # Dividing the products instead of the queries passes over far fewer numbers.
+            length = output.norm(dim=-1).clamp(min=SHORTEST)
+            # Eq. (8) is no mean over cells: `share` has no part in it.
+            loss = spectrum_loss(experts @ output.mT / length[..., None, :], targets, *terms, **options)
+            (slope,) = torch.autograd.grad(loss.sum(), output)
+        return loss.detach(), slope
 
     def _adam_options(self) -> dict[str, Any]:
         per_epoch = -(-self.n_trained_prompts_ // self.batch_size)

@@ -143,13 +143,20 @@ class LearnedMap(TrainedRouter):
             "label": f"LearnedMap K={self.n_clusters}",
         }
 
-    def _cell_losses(self, output: Any, targets: Any, psi: Any) -> Any:
+    def _loss_and_slope(self, output: Any, targets: Any, share: Any, psi: Any) -> tuple[Any, Any]:
         """The log loss of Section 5.2; soft labels weigh both terms."""
         import torch
-        from torch.nn import functional
 
-        gamma = (torch.softmax(output, dim=-1) @ psi).clamp(KERAS_CLIP, 1 - KERAS_CLIP)
-        return functional.binary_cross_entropy(gamma, targets, reduction="none")
+        phi = torch.softmax(output, dim=-1)
+        gamma = torch.bmm(phi, psi)
+        clipped = gamma.clamp(KERAS_CLIP, 1 - KERAS_CLIP)
+        rest = 1 - clipped
+        loss = (torch.lerp(rest.log(), clipped.log(), targets).mul_(share)).sum(dim=(1, 2)).neg_()
+        by_gamma = (clipped - targets).div_(rest.mul_(clipped)).mul_(share)
+        # Where gamma is clipped, the loss does not depend on it.
+        by_gamma.mul_(gamma == clipped)
+        by_phi = torch.bmm(by_gamma, psi.mT)
+        return loss, by_phi.sub_((by_phi * phi).sum(dim=-1, keepdim=True)).mul_(phi)
 
     def _check_parameters(self, benchmark: RoutingBenchmark, n_prompts: int) -> None:
         check_count(self, "n_clusters", self.n_clusters, most=n_prompts, of="training prompts")

@@ -6,9 +6,8 @@ deferral curve of the validation prompts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from replications.uniroute import tables, trials
 from replications.uniroute.choices import at_mean_cost
 from replications.uniroute.learned_map import LearnedMap
 from replications.uniroute.params import SettingsParams
-from replications.uniroute.selection import Selection, choose, select
+from replications.uniroute.selection import Selection, choose
 from routebook import load, routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import DeferralCurve, deferral_curve
@@ -64,15 +63,8 @@ class StaticTrial:
     n_train: int
 
 
-@dataclass(frozen=True)
-class _Checkpointed:
-    """A router with a network that keeps the epoch best on the validation prompts, with the plain `fit` of `select`."""
-
-    router: Any
-    validation: Validation
-
-    def fit(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Any:
-        return self.router.fit(benchmark, embeddings, validation=self.validation)
+# Labels and embeddings of a trial's "train", "validation" and "test" prompts.
+Parts = Mapping[str, Validation]
 
 
 def load_pools(names: Sequence[str], params: SettingsParams) -> dict[str, RoutingBenchmark]:
@@ -127,63 +119,98 @@ def run_trials(benchmark: RoutingBenchmark, embeddings: np.ndarray, params: Sett
     embeddings : [N, D]
     """
     benchmark = at_mean_cost(benchmark.priced())
-    numbers = progress(range(params.n_trials), label=benchmark.name, unit="trial")
+    groups = [
+        range(params.n_trials)[i : i + trials.SIDE_BY_SIDE] for i in range(0, params.n_trials, trials.SIDE_BY_SIDE)
+    ]
+    groups = progress(groups, label=benchmark.name, unit="group of trials")
     with one_thread():
-        return [_run_trial(benchmark, embeddings, params, number) for number in numbers]
+        return [trial for numbers in groups for trial in _run_group(benchmark, embeddings, params, numbers)]
 
 
-def _run_trial(benchmark: RoutingBenchmark, embeddings: np.ndarray, params: SettingsParams, trial: int) -> StaticTrial:
-    rows = draw_split(benchmark, params, trial)
-    part = {name: (benchmark.subset(where), embeddings[where]) for name, where in rows.items()}
+def _run_group(
+    benchmark: RoutingBenchmark, embeddings: np.ndarray, params: SettingsParams, numbers: Sequence[int]
+) -> list[StaticTrial]:
+    """Run trials that share nothing but their training steps."""
+    parts: list[Parts] = []
+    for number in numbers:
+        rows = draw_split(benchmark, params, number)
+        parts.append({name: (benchmark.subset(where), embeddings[where]) for name, where in rows.items()})
+    tuned = _tuned(parts, params, [params.seed + number for number in numbers])
+    return [_tested(part, *each) for part, each in zip(parts, tuned, strict=True)]
+
+
+def _tested(part: Parts, fitted: Mapping[str, routers.Router], selections: Mapping[str, Selection]) -> StaticTrial:
+    """Return a trial's curves on its test prompts, with those of routers that need no tuning."""
     # A prompt no LLM was observed on says nothing about routing.
-    test = part["test"][0]
+    test, z_test = part["test"]
     answered = ~np.isnan(test.quality).all(axis=1)
-    test, z_test = test.subset(answered), part["test"][1][answered]
-
-    fitted, selections = _tuned(part["train"], part["validation"], params, params.seed + trial)
-    for method, router in (("zero-router", routers.ZeroRouter()), ("dataset-oracle", routers.DatasetOracle())):
-        fitted[method] = router.fit(*part["train"])
-    fitted["oracle"] = routers.Oracle().fit(test, z_test)
+    test, z_test = test.subset(answered), z_test[answered]
+    known = {"zero-router": routers.ZeroRouter(), "dataset-oracle": routers.DatasetOracle()}
+    others = {method: router.fit(*part["train"]) for method, router in known.items()}
     curves = {}
-    for method, router in fitted.items():
+    for method, router in {**fitted, **others, "oracle": routers.Oracle().fit(test, z_test)}.items():
         estimate = routers.quality_for(router, z_test, test.models, tasks=test.tasks)
         curves[method] = deferral_curve(estimate, test.quality, test.cost)
-    return StaticTrial(curves, selections, len(rows["train"]))
+    return StaticTrial(curves, selections, len(part["train"][0]))
 
 
 def _tuned(
-    train: Validation, validation: Validation, params: SettingsParams, seed: int
-) -> tuple[dict[str, routers.Router], dict[str, Selection]]:
-    """Fit every tuned method with each candidate and keep the one with the largest validation area."""
-    grid = pruned(params.cluster_grid, len(validation[0]))
-    neighbours = routers.KNN(n_neighbours=max(grid)).fit(*train)
-    by_neighbours = neighbours.predict_by_neighbours(validation[1], grid)
-    selections = {"k-nn": choose(by_neighbours.__getitem__, grid, validation[0])}
-    fitted = {"k-nn": neighbours.set_params(n_neighbours=selections["k-nn"].best)}
-    candidates: dict[str, dict[int, Any]] = {
-        "k-means": {k: routers.KMeans(n_clusters=k, seed=seed, n_init=STARTS) for k in grid},
-        "mlp": {h: routers.MLP(hidden=(h, h), seed=seed) for h in sorted(set(params.hidden_grid))},
-        "matfac": {rank: routers.MatrixFactorization(rank=rank, seed=seed) for rank in trials.RANKS},
-    }
-    for method, tried in candidates.items():
-        make = tried.__getitem__
-        if method != "k-means":
-            make = {value: _Checkpointed(router, validation) for value, router in tried.items()}.__getitem__
-        selections[method] = select(make, list(tried), *train, *validation)
-        fitted[method] = tried[selections[method].best]
-    fitted["learned-map"] = _learned_map(train, validation, fitted["k-means"], selections["mlp"].best, seed)
-    return fitted, selections
+    parts: Sequence[Parts], params: SettingsParams, seeds: Sequence[int]
+) -> list[tuple[dict[str, routers.Router], dict[str, Selection]]]:
+    """Fit every tuned method with each candidate and keep the one with the largest validation area, trial by trial."""
+    mlps = _checkpointed(lambda h, seed: routers.MLP((h, h), seed=seed), sorted(set(params.hidden_grid)), parts, seeds)
+    matfacs = _checkpointed(lambda rank, seed: routers.MatrixFactorization(rank, seed=seed), trials.RANKS, parts, seeds)
+    tuned = []
+    for part, seed, *networks in zip(parts, seeds, mlps, matfacs, strict=True):
+        train, (judged, asked) = part["train"], part["validation"]
+        grid = pruned(params.cluster_grid, len(judged))
+        neighbours = routers.KNN(n_neighbours=max(grid)).fit(*train)
+        selections = {"k-nn": choose(neighbours.predict_by_neighbours(asked, grid).__getitem__, grid, judged)}
+        fitted: dict[str, routers.Router] = {"k-nn": neighbours.set_params(n_neighbours=selections["k-nn"].best)}
+        clusterings = {k: routers.KMeans(n_clusters=k, seed=seed, n_init=STARTS).fit(*train) for k in grid}
+        for method, tried in zip(("k-means", "mlp", "matfac"), (clusterings, *networks), strict=True):
+            estimates = {candidate: router.predict_quality(asked) for candidate, router in tried.items()}
+            selections[method] = choose(estimates.__getitem__, list(tried), judged)
+            fitted[method] = tried[selections[method].best]
+        tuned.append((fitted, selections))
+    settings = [(fitted["k-means"], selections["mlp"].best) for fitted, selections in tuned]
+    for (fitted, _), router in zip(tuned, _learned_maps(parts, settings, seeds), strict=True):
+        fitted["learned-map"] = router
+    return tuned
 
 
-def _learned_map(
-    train: Validation, validation: Validation, clustering: routers.KMeans, hidden: int, seed: int
-) -> LearnedMap:
-    """Fit LearnedMap as in G.5: the MLP's hidden nodes, K-means' clusters; on MixInstruct as in F.3, last epoch."""
-    shared = {"n_clusters": clustering.n_clusters, "clustering": clustering, "seed": seed}
-    if train[0].name == "mixinstruct":
-        return LearnedMap(**shared).fit(*train)
-    router = LearnedMap(**shared, hidden=hidden, epochs=EPOCHS, lr=LEARNING_RATE, batch_size=BATCH_SIZE)
-    return router.fit(*train, validation=validation)
+def _checkpointed(
+    make: Callable[[int, int], routers.TrainedRouter], grid: Sequence[int], parts: Sequence[Parts], seeds: Sequence[int]
+) -> list[dict[int, routers.TrainedRouter]]:
+    """Fit a network for each candidate and trial, a candidate's in all trials side by side.
+
+    `make` takes the candidate and the seed. Each network keeps the epoch best on its trial's validation prompts.
+    """
+    fitted: list[dict[int, routers.TrainedRouter]] = [{} for _ in parts]
+    for candidate in grid:
+        group = [make(candidate, seed) for seed in seeds]
+        routers.fit_together(group, [part["train"] for part in parts], [part["validation"] for part in parts])
+        for of_trial, router in zip(fitted, group, strict=True):
+            of_trial[candidate] = router
+    return fitted
+
+
+def _learned_maps(
+    parts: Sequence[Parts], settings: Sequence[tuple[routers.KMeans, int]], seeds: Sequence[int]
+) -> list[LearnedMap]:
+    """Fit each trial's LearnedMap as in G.5: the MLP's hidden nodes, K-means' clusters.
+
+    On MixInstruct as in F.3, last epoch. `settings` holds the clustering and the number of hidden nodes.
+    """
+    as_in_f3 = parts[0]["train"][0].name == "mixinstruct"
+    group = []
+    for (clustering, hidden), seed in zip(settings, seeds, strict=True):
+        given = {"hidden": hidden, "epochs": EPOCHS, "lr": LEARNING_RATE, "batch_size": BATCH_SIZE}
+        options = {} if as_in_f3 else given
+        group.append(LearnedMap(clustering.n_clusters, clustering=clustering, seed=seed, **options))
+    judges = None if as_in_f3 else [part["validation"] for part in parts]
+    routers.fit_together(group, [part["train"] for part in parts], judges)
+    return group
 
 
 def table_1(metrics: Mapping[str, pd.DataFrame], published: Mapping[tuple[str, str], Cell]) -> pd.DataFrame:

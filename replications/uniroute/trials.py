@@ -5,6 +5,7 @@ Section 6 and Appendices F.1, F.2 and G.2; what they leave open is listed in the
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -179,8 +180,10 @@ def _run_each(
 
     Which trials go together does not depend on the number of processes, so that no number does.
     """
-    size = min(SIDE_BY_SIDE, max(len(given) // 2, 1))
-    groups = [given[start : start + size] for start in range(0, len(given), size)]
+    # An even number of groups of about one size, so that two processes end at about the same time.
+    n_groups = min(2 * -(-len(given) // (2 * SIDE_BY_SIDE)), len(given))
+    ends = [round(len(given) * i / n_groups) for i in range(n_groups + 1)] if n_groups else [0]
+    groups = [given[start:end] for start, end in itertools.pairwise(ends)]
     if n_jobs == 1 or len(groups) < 2:
         done = (run_group(*problem, group, selections) for group in groups)
     else:
@@ -266,14 +269,19 @@ class _Setting:
     @classmethod
     def of(cls, benchmark: RoutingBenchmark, embeddings: np.ndarray, split: Split, seed: int) -> _Setting:
         both = np.concatenate([split.train, split.validation])
-        rows = {"train": split.train, "validation": split.validation, "everything": both, "test": split.test}
+        n_train, everything = len(split.train), embeddings.take(both, axis=0)
         return cls(
             train=benchmark.subset(split.train, split.seen),
             tuning=benchmark.subset(split.validation, split.seen),
             validation=benchmark.subset(split.validation, split.unseen),
             everything=benchmark.subset(both, split.unseen),
             test=benchmark.subset(split.test, split.unseen),
-            z={part: embeddings[part_rows] for part, part_rows in rows.items()},
+            z={
+                "train": everything[:n_train],
+                "validation": everything[n_train:],
+                "everything": everything,
+                "test": embeddings.take(split.test, axis=0),
+            },
             seed=seed,
         )
 

@@ -101,8 +101,9 @@ def test_loss_by_hand():
     logits = np.array([[0.0, 0.0], [np.log(3.0), 0.0]])  # Phi = (1/2, 1/2) and (3/4, 1/4)
     import torch
 
-    losses = LearnedMap(2)._cell_losses(*map(torch.tensor, (logits, np.nan_to_num(errors), psi)))
-    loss = losses[torch.tensor(~np.isnan(errors))].mean()
+    observed = torch.tensor(~np.isnan(errors))[None]
+    batch = [torch.tensor(part)[None] for part in (logits, np.nan_to_num(errors))]
+    loss, _ = LearnedMap(2)._loss_and_slope(*batch, observed / observed.sum(), torch.tensor(psi)[None])
     cells = [-np.log(1 - 0.4), -(0.75 * np.log(0.6) + 0.25 * np.log(0.4)), -np.log(0.75 * 0.2 + 0.25 * 0.6)]
     assert loss.item() == pytest.approx(np.mean(cells), rel=1e-6)
 

@@ -592,10 +592,23 @@ def test_networks_side_by_side_have_no_share_in_each_other():
 
 
 def test_nothing_is_trained_when_one_of_a_group_cannot_be(monkeypatch):
-    monkeypatch.setattr(routers, "train_with_adam", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr(routers, "_train", lambda *_, **__: pytest.fail("training began"))
     group = [routers.MLP((6,)), routers.MLP((6,), lr=0.0)]
     with pytest.raises(UserError, match=r"lr is 0\.0"):
         routers.fit_together(group, together_problems([50, 50]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kmeans_starts_where_that_of_scikit_learn_does(dtype):
+    from sklearn.cluster import KMeans
+
+    z = np.random.default_rng(0).normal(size=(700, 12)).astype(dtype)
+    quality = np.random.default_rng(1).random((700, 2))
+    for k, starts in ((2, 1), (9, 4), (40, 2)):
+        theirs = KMeans(k, n_init=starts, random_state=3).fit(z)
+        ours = routers.KMeans(k, seed=3, n_init=starts).fit(bench(quality), z)
+        np.testing.assert_array_equal(ours.assign(z), theirs.labels_)
+        np.testing.assert_allclose(ours.centroids_, theirs.cluster_centers_, rtol=1e-6, atol=1e-6)
 
 
 def test_many_neighbours_are_the_nearest_ones_and_of_equals_the_first():

@@ -148,10 +148,10 @@ def test_learned_map_follows_the_static_recipe_except_on_mixinstruct(pool):
     part = pool.subset(np.arange(200)), pool.embeddings[:200]
     held_out = pool.subset(np.arange(200, 300)), pool.embeddings[200:300]
     clustering = KMeans(n_clusters=4, n_init=1).fit(*part)
-    usual = static_pool._learned_map(part, held_out, clustering, 16, 0)
+    (usual,) = static_pool._learned_maps([{"train": part, "validation": held_out}], [(clustering, 16)], [0])
     assert (usual.hidden, usual.lr, usual.batch_size, usual.epochs, usual.n_clusters) == (16, 0.001, 64, 10, 4)
     mix = replace(part[0], name="mixinstruct"), part[1]
-    as_before = static_pool._learned_map(mix, held_out, clustering, 16, 0)
+    (as_before,) = static_pool._learned_maps([{"train": mix, "validation": held_out}], [(clustering, 16)], [0])
     assert (as_before.hidden, as_before.lr, as_before.epochs, as_before.best_epoch_) == (128, 0.005, 5, 4)
 
 
