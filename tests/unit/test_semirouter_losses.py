@@ -10,7 +10,7 @@ import torch
 
 from replications.semirouter import losses
 from replications.semirouter.baselines import distillation
-from replications.semirouter.semi_router import contrastive_batch
+from replications.semirouter.side_by_side import contrastive_batch
 
 
 def bools(*rows):
@@ -41,9 +41,13 @@ def test_diversity_by_hand():
 
 def test_equation_9_and_algorithm_1_weigh_the_other_way_round():
     prediction, contrast = torch.tensor(2.0), torch.tensor(10.0)
-    assert float(losses.combined(prediction, contrast, 0.2, "eq9")) == pytest.approx(0.8 * 2 + 0.2 * 10)
-    assert float(losses.combined(prediction, contrast, 0.2, "algorithm-1")) == pytest.approx(0.2 * 2 + 0.8 * 10)
-    same = [float(losses.combined(prediction, contrast, 0.5, weighting)) for weighting in losses.WEIGHTINGS]
+
+    def total(lam, weighting):
+        return float(losses.combined(prediction, contrast, losses.contrastive_weight(lam, weighting)))
+
+    assert total(0.2, "eq9") == pytest.approx(0.8 * 2 + 0.2 * 10)
+    assert total(0.2, "algorithm-1") == pytest.approx(0.2 * 2 + 0.8 * 10)
+    same = [total(0.5, weighting) for weighting in losses.WEIGHTINGS]
     assert same[0] == same[1]
 
 
