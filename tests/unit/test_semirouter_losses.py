@@ -132,3 +132,17 @@ def test_distillation_by_hand():
     masked.backward()
     assert float(logits.grad[0, 2]) == 0.0
     assert float(distillation(torch.tensor([[3.0, 1.0]]), torch.zeros(1, 2), bools([0, 1]), 0.5)) == 0.0
+
+
+def test_other_pairs_are_the_drawn_ones_among_all_outside_the_batch():
+    rng = np.random.default_rng(0)
+    seen = torch.tensor(rng.random((30, 4)) < 0.4)
+    pairs = seen.nonzero()
+    for seed in range(20):
+        rows = torch.tensor(rng.permutation(30)[:7])
+        at, model, everyone = contrastive_batch(rows, seen, pairs, 25, torch.Generator().manual_seed(seed))
+        outside = [pair for pair in pairs.tolist() if pair[0] not in rows.tolist()]
+        drawn = torch.randint(len(outside), (25,), generator=torch.Generator().manual_seed(seed))
+        assert [[int(everyone[a]), int(m)] for a, m in zip(at[-25:], model[-25:], strict=True)] == [
+            outside[place] for place in drawn
+        ]
