@@ -161,6 +161,8 @@ class _Task:
         routers = [lesson.router for lesson in lessons]
         first = routers[0]
         self.n_random, self.pairing = first.n_random, first.pairing
+        self.feature = torch.stack([data.feature for data in self.data])
+        self.query = torch.stack([data.query for data in self.data])
         self.levels = torch.tensor(first.levels_)
         self.anchors_only = torch.tensor([router.supervise == "anchors" for router in routers])
         self.alpha = torch.tensor([router.alpha * (router.loss in ("full", "anchor")) for router in routers])
@@ -182,10 +184,7 @@ class _Task:
         """Return Eq. (9), [T], on the contrastive batches of some queries, [S, B]."""
         at, model, everyone, n = self._drawn(rows)
         there = torch.arange(at.shape[1]) < n[:, None]
-        feature, query = (
-            torch.stack([getattr(data, name)[mine] for data, mine in zip(self.data, everyone, strict=True)])
-            for name in ("feature", "query")
-        )
+        feature, query = (_taken(x, everyone) for x in (self.feature, self.query))
         labels = [data.target[mine[a], m] for data, mine, a, m in zip(self.data, everyone, at, model, strict=True)]
         anchors = torch.stack([data.is_anchor[mine] for data, mine in zip(self.data, model, strict=True)])
         self.network.dropout.counts = n.tolist()
@@ -258,11 +257,11 @@ class Dropout:
         """Drop entries of x [T, P, ...]."""
         if not any(self.rates):
             return x
-        masks = x.new_ones(len(self.rates), *x.shape[1:])
+        masks = x.new_empty(len(self.rates), *x.shape[1:])
         for mask, count, rate, generator in zip(masks, self.counts, self.rates, self.generators, strict=True):
-            if rate:
-                mask[:count].bernoulli_(1 - rate, generator=generator).div_(1 - rate)
-        return x * (masks if len(masks) == len(x) else masks[self.stream])
+            mask[count:] = 1
+            mask[:count].bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+        return x * (masks if len(masks) == len(x) else masks.index_select(0, self.stream))
 
 
 class SideBySide:
@@ -319,7 +318,7 @@ class SideBySide:
     def __call__(self, feature: Tensor, query: Tensor, at: Tensor, model: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits [T, P, C] and V_f [T, P, H] of pairs of a query (a row of [S, R, *]) and an LLM, [T, P]."""
         stream = self.dropout.stream
-        feature, query = (x if len(x) == len(stream) else x[stream] for x in (feature, query))
+        feature, query = (x if len(x) == len(stream) else x.index_select(0, stream) for x in (feature, query))
         adapted = self._path(query, at, model)
         ahead = self._linear("fusion.0", feature, end=feature.shape[2])
         hidden = _taken(ahead, at) + self._linear("fusion.0", adapted, start=feature.shape[2], bias=False)
