@@ -68,6 +68,15 @@ def seeded(seed: int) -> Iterator[Any]:
         yield torch.Generator().manual_seed(seed)
 
 
+def random_state() -> Any:
+    """Return a torch.Generator that goes on where torch's own random numbers are."""
+    import torch
+
+    generator = torch.Generator()
+    generator.set_state(torch.get_rng_state())
+    return generator
+
+
 class LevelRouter(BaseRouter):
     """A router that predicts, for every LLM, a probability for each quality level.
 

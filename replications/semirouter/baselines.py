@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from replications.semirouter.backbone import Backbone, HeadRouter, check_rates, quality_levels, to_levels
-from replications.semirouter.semi_router import QUICK, SemiRouter
+from replications.semirouter.semi_router import QUICK, SemiRouter, fit_many
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError, suggest
 from routebook.routers import KMeans
@@ -184,13 +184,10 @@ def fit_all(
     anchors, seed, quick
         See `make`.
     """
-    fitted: dict[str, AnyRouter] = {}
-    backbone: Backbone | None = None
-    for method in methods:
-        router = make(method, anchors, seed=seed, quick=quick)
-        if isinstance(router, SemiRouter):
-            # It depends on the anchors' labels and the seed alone, which the variants have in common.
-            router.backbone = backbone
-        fitted[method] = router.fit(full if method in FULL_DATA else sparse, embeddings)
-        backbone = getattr(router, "backbone_", backbone)
+    fitted: dict[str, AnyRouter] = {method: make(method, anchors, seed=seed, quick=quick) for method in methods}
+    ours = [router for router in fitted.values() if isinstance(router, SemiRouter)]
+    for method, router in fitted.items():
+        if not isinstance(router, SemiRouter):
+            router.fit(full if method in FULL_DATA else sparse, embeddings)
+    fit_many(ours, [(sparse, embeddings)] * len(ours))
     return fitted

@@ -18,7 +18,7 @@ import pandas as pd
 
 from replications.semirouter import baselines, cells, sparse
 from replications.semirouter.backbone import Backbone, quality_levels, to_levels
-from replications.semirouter.semi_router import SemiRouter
+from replications.semirouter.semi_router import SemiRouter, fit_many
 from replications.semirouter.semi_router import route as best_of
 from routebook import encoders, load, runs
 from routebook.benchmark import RoutingBenchmark
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from replications.semirouter.params import SemiRouterBase
 
 MACRO = "macro"
-# Queries times epochs of SemiRouter's trainings from which on worker processes pay for their start.
-WORTH_PROCESSES = 30_000
+# Queries times epochs of SemiRouter's trainings from which on worker processes, of which each trains fewer routers side
+# by side, pay for their start.
+WORTH_PROCESSES = 2_000_000
 TEST_SHARE = 0.3  # Section 5.1
 ANCHORS = ("gpt-4-1106-preview", "gpt-3.5-turbo-1106", "mistralai/mistral-7b-chat")  # Appendix B
 # Table 4 removes Claude-Instant from a pool that otherwise holds the seven LLMs (SR-12).
@@ -367,7 +368,7 @@ def train_variants(
 
 
 def fit_each(params: SemiRouterBase, wanted: Mapping[tuple[str, int], Job]) -> dict[tuple[str, int], BaseRouter]:
-    """Train one router for each name and seed, in several processes where there is much to do.
+    """Train one router for each name and seed, side by side, and in several processes where there is very much to do.
 
     Parameters
     ----------
@@ -375,21 +376,38 @@ def fit_each(params: SemiRouterBase, wanted: Mapping[tuple[str, int], Job]) -> d
     wanted
         Name and seed to the method, its setting and the parameters that are to differ, as in `router_for`.
     """
-    jobs = []
-    for method, setting, changes in wanted.values():
-        router = router_for(params, method, setting, **changes)
+    routers, problems, n_queries = {}, {}, 0
+    for key, (method, setting, changes) in wanted.items():
+        routers[key] = router_for(params, method, setting, **changes)
+        labels = setting.full if method in baselines.FULL_DATA else setting.sparse
+        problems[key] = (labels, setting.train_embeddings)
         if method == "oracle":
-            jobs.append((router, setting.test, setting.test_embeddings))
-        else:
-            labels = setting.full if method in baselines.FULL_DATA else setting.sparse
-            jobs.append((router, labels, setting.train_embeddings))
-    n_queries = sum(len(labels) for router, labels, _ in jobs if isinstance(router, SemiRouter))
-    done = in_processes(_fit, jobs, processes_for(params.epochs * n_queries), "trainings")
-    return dict(zip(wanted, done, strict=True))
+            problems[key] = (setting.test, setting.test_embeddings)
+        n_queries += len(labels) if isinstance(routers[key], SemiRouter) else 0
+    n_jobs = processes_for(params.epochs * n_queries)
+    groups: dict[Any, list[tuple[str, int]]] = {}
+    for key in wanted:
+        groups.setdefault(key[1] if n_jobs > 1 else None, []).append(key)
+    jobs = [([routers[key] for key in keys], [problems[key] for key in keys]) for keys in groups.values()]
+    done = in_processes(_fit, jobs, n_jobs, "trainings")
+    fitted = {
+        key: router
+        for keys, found in zip(groups.values(), done, strict=True)
+        for key, router in zip(keys, found, strict=True)
+    }
+    return {key: fitted[key] for key in wanted}
 
 
-def _fit(router: BaseRouter, labels: RoutingBenchmark, embeddings: np.ndarray) -> BaseRouter:
-    return router.fit(labels, embeddings)
+def _fit(
+    routers: Sequence[BaseRouter], problems: Sequence[tuple[RoutingBenchmark, np.ndarray]]
+) -> Sequence[BaseRouter]:
+    """Fit routers on their problems, those of SemiRouter side by side."""
+    ours = [place for place, router in enumerate(routers) if isinstance(router, SemiRouter)]
+    fit_many([routers[place] for place in ours], [problems[place] for place in ours])
+    for place, router in enumerate(routers):
+        if place not in ours:
+            router.fit(*problems[place])
+    return routers
 
 
 def processes_for(n_queries: int) -> int:

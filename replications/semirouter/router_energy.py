@@ -20,6 +20,7 @@ from replications.semirouter.energy_tables import JOULES_PER_WH, WH, in_wh
 from routebook.encoders import Encoder
 from routebook.encoders import encoder as encoder_named
 from routebook.errors import UserError
+from routebook.quiet import quiet
 from routebook.significance import bootstrap_interval
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def measure_router(
     model = encoder_named(encoder)
     encoding = [lambda prompt=prompt: model.encode([prompt]) for prompt in prompts]
     scoring = [lambda at=at: router.predict_quality(embeddings[at : at + 1]) for at in range(len(embeddings))]
-    return {"encoding": _median_seconds(encoding), "scoring": _median_seconds(scoring)}
+    with quiet():
+        return {"encoding": _median_seconds(encoding), "scoring": _median_seconds(scoring)}
 
 
 def _median_seconds(calls: Sequence[Callable[[], Any]]) -> float:

@@ -21,12 +21,13 @@ from replications.semirouter.backbone import quality_levels, to_levels
 from replications.semirouter.baselines import CLUSTERS, LoraRetriever
 from replications.semirouter.experiment import MACRO, Fitted, Setting
 from replications.semirouter.params import SHARES_COMPARED
-from replications.semirouter.semi_router import SemiRouter
+from replications.semirouter.semi_router import SemiRouter, add_many, fit_many
 from replications.semirouter.tables import Record, record_of
 from routebook import encoders, figures, runs
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError
 from routebook.figures import METHODS, Look, Panel
+from routebook.quiet import quiet
 from routebook.routers import KNN, BaseRouter, BestSingle, Oracle, quality_for
 from routebook.significance import Estimate, mean_interval
 from routebook.threads import one_thread
@@ -69,7 +70,7 @@ METRICS = {
 }
 DASH = "–"
 FEW_STEPS = 5
-N_TIMED, MOST_ENCODINGS, FEWEST_TIMED = 20, 140, 2
+N_TIMED, MOST_ENCODINGS, FEWEST_TIMED = 10, 140, 1
 FEWEST_BOUNDED = 5
 # What all labels reach is reached when a method is so many points below it.
 NEARLY = 1.0
@@ -616,54 +617,120 @@ def newcomer_of(setting: Setting) -> str:
 
 
 def joins(params: SparsityParams, pools: Mapping[str, Pool]) -> pd.DataFrame:
-    """Let an LLM join every trial of every pool (`join`), in several processes where there is much to do."""
-    jobs = [(params, pool.name, setting) for pool in pools.values() for setting in pool.settings]
-    trainings = 1 + len(params.new_labels)
-    n_queries = params.epochs * trainings * sum(len(setting.full) for _, _, setting in jobs)
-    found = experiment.in_processes(join, jobs, experiment.processes_for(n_queries), "new LLMs")
-    return pd.concat(found, ignore_index=True)
-
-
-def join(params: SparsityParams, name: str, setting: Setting) -> pd.DataFrame:
-    """Train without an LLM, then take it in from so many labels in each of the `WAYS`.
+    """Train every trial of every pool without an LLM, then take it in from so many labels in each of the `WAYS`.
 
     The pool without it has the page's labels a query. The new LLM is labelled on training prompts in random order, the
-    same for every way.
+    same for every way. What a way takes is measured by itself, in the first trial of each pool with the most labels.
 
     Returns
     -------
     DataFrame
-        One row a way and number of labels: `pool`, `seed`, `llm`, `way`, `n`, `seconds` (processor time), `moved`
-        (largest change of an estimate for any other LLM), and in percent `label-accuracy` (of the new LLM),
-        `others-change` (of label accuracy on the other sparse LLMs), `routed-quality` and `routed-quality-sparse`.
+        One row a way and number of labels: `pool`, `seed`, `llm`, `way`, `n`, `seconds` (processor time; NaN where it
+        is not measured), `moved` (largest change of an estimate for any other LLM), and in percent `label-accuracy`
+        (of the new LLM), `others-change` (of label accuracy on the other sparse LLMs), `routed-quality` and
+        `routed-quality-sparse`.
     """
-    llm = newcomer_of(setting)
-    before = setting.with_models([m for m in setting.full.models if m != llm]).thinned(per_query=params.per_query)
-    method, vectors = f"semirouter-{params.variant}", setting.train_embeddings
-    order = np.random.default_rng([setting.seed, 1]).permutation(len(setting.full))
+    trials = [(pool.name, setting) for pool in pools.values() for setting in pool.settings]
     with one_thread():
-        router = experiment.router_for(params, method, before).fit(before.sparse, vectors)
-        clusters = experiment.router_for(params, CLUSTERED, before).fit(before.sparse, vectors)
-        then = {old: Answers(old, before) for old in (router, clusters)}
-        rows = [{"way": WITHOUT, "n": 0, "seconds": 0.0, **_earned(then[router], then[router], before)}]
-        for n in sorted({min(n, len(order)) for n in params.new_labels}):
-            labels, given = setting.full.subset(order[:n], [llm]), vectors[order[:n]]
-            joined = setting.with_labels(_with_column(before.sparse, setting.full, llm, order[:n]))
-            anew = experiment.router_for(params, method, joined).set_params(backbone=None)
-            trained_on = copy.deepcopy(router).set_params(add_trains="adapter")
-            ways: dict[str, tuple[BaseRouter, Callable[[], BaseRouter]]] = {
-                ADDED: (router, partial(copy.deepcopy(router).add_models, labels, given)),
-                ADAPTER: (router, partial(trained_on.add_models, labels, given)),
-                RETRAINED: (router, partial(anew.fit, joined.sparse, vectors)),
-                CLUSTERED: (clusters, partial(copy.copy(clusters).add_models, labels, given)),
-            }
-            for way, (old, act) in ways.items():
-                start = time.process_time()
-                new = act()
-                seconds = time.process_time() - start
-                earned = _earned(Answers(new, setting), then[old], setting, llm)
-                rows.append({"way": way, "n": n, "seconds": seconds, **earned})
-    return pd.DataFrame(rows).assign(pool=name, seed=setting.seed, llm=llm)
+        starts = _without_it(params, trials)
+        ways = [way for start in starts for way in _ways(params, start)]
+        routers = {ADDED: add_many, ADAPTER: add_many, RETRAINED: fit_many}
+        for kind, together in routers.items():
+            mine = [way for way in ways if way.way == kind]
+            together([way.router for way in mine], [way.problem for way in mine])
+        rows = [start.row(WITHOUT, 0, start.router, start.before) for start in starts]
+        for way in ways:
+            if way.way == CLUSTERED:
+                way.router.add_models(*way.problem)
+            rows.append(way.start.row(way.way, way.n, way.router, way.start.setting))
+        firsts = {start.name: start for start in reversed(starts)}
+        seconds = {
+            (name, way.way, way.n): _seconds(way)
+            for name, start in firsts.items()
+            for way in _ways(params, start)
+            if way.n == max(each.n for each in ways if each.start is start)
+        }
+    frame = pd.DataFrame(rows)
+    timed = [
+        seconds.get((pool, way, n), np.nan) if seed == firsts[pool].setting.seed else np.nan
+        for pool, way, n, seed in zip(frame["pool"], frame["way"], frame["n"], frame["seed"], strict=True)
+    ]
+    return frame.assign(seconds=timed)
+
+
+@dataclass(eq=False)
+class _Start:
+    """A trial before an LLM joins: routers trained without it, and what they say."""
+
+    name: str
+    setting: Setting
+    before: Setting
+    llm: str
+    router: SemiRouter
+    clusters: LoraRetriever
+
+    def __post_init__(self) -> None:
+        self.answers: dict[bool, Answers] = {}
+
+    def row(self, way: str, n: int, router: BaseRouter, setting: Setting) -> dict[str, Any]:
+        """Return the columns of `joins` for a router, but for the time."""
+        clustered = way == CLUSTERED
+        if clustered not in self.answers:
+            self.answers[clustered] = Answers(self.clusters if clustered else self.router, self.before)
+        llm = None if way == WITHOUT else self.llm
+        earned = _earned(Answers(router, setting), self.answers[clustered], setting, llm)
+        return {"pool": self.name, "seed": setting.seed, "llm": self.llm, "way": way, "n": n, **earned}
+
+
+@dataclass(eq=False)
+class _Way:
+    """A way for an LLM to join: a router, and the labels and embeddings with which it is to be taken in."""
+
+    start: _Start
+    way: str
+    n: int
+    router: Any
+    problem: tuple[RoutingBenchmark, np.ndarray]
+
+
+def _without_it(params: SparsityParams, trials: Sequence[tuple[str, Setting]]) -> list[_Start]:
+    """Return every trial with routers that were trained without the LLM that is to join."""
+    starts = []
+    for name, setting in trials:
+        llm = newcomer_of(setting)
+        before = setting.with_models([m for m in setting.full.models if m != llm]).thinned(per_query=params.per_query)
+        router, clusters = (
+            experiment.router_for(params, method, before) for method in (f"semirouter-{params.variant}", CLUSTERED)
+        )
+        clusters.fit(before.sparse, before.train_embeddings)
+        starts.append(_Start(name, setting, before, llm, router, clusters))
+    problems = [(start.before.sparse, start.before.train_embeddings) for start in starts]
+    fit_many([start.router for start in starts], problems)
+    return starts
+
+
+def _ways(params: SparsityParams, start: _Start) -> Iterator[_Way]:
+    """Yield every way for a trial's LLM to join from so many labels, with a router that has yet to take it in."""
+    setting, before = start.setting, start.before
+    vectors = setting.train_embeddings
+    order = np.random.default_rng([setting.seed, 1]).permutation(len(setting.full))
+    for n in sorted({min(n, len(order)) for n in params.new_labels}):
+        given = setting.full.subset(order[:n], [start.llm]), vectors[order[:n]]
+        joined = setting.with_labels(_with_column(before.sparse, setting.full, start.llm, order[:n]))
+        anew = experiment.router_for(params, f"semirouter-{params.variant}", joined).set_params(backbone=None)
+        yield _Way(start, ADDED, n, copy.deepcopy(start.router), given)
+        yield _Way(start, ADAPTER, n, copy.deepcopy(start.router).set_params(add_trains="adapter"), given)
+        yield _Way(start, RETRAINED, n, anew, (joined.sparse, vectors))
+        yield _Way(start, CLUSTERED, n, copy.copy(start.clusters), given)
+
+
+def _seconds(way: _Way) -> float:
+    """Return the processor time of one way by itself."""
+    act = way.router.fit if way.way == RETRAINED else way.router.add_models
+    with quiet():
+        start = time.process_time()
+        act(*way.problem)
+        return time.process_time() - start
 
 
 def _with_column(thin: RoutingBenchmark, full: RoutingBenchmark, llm: str, labelled: np.ndarray) -> RoutingBenchmark:
@@ -676,7 +743,7 @@ def _with_column(thin: RoutingBenchmark, full: RoutingBenchmark, llm: str, label
 
 
 def _earned(now: Answers, then: Answers, setting: Setting, llm: str | None = None) -> dict[str, float]:
-    """Return the columns of `join` for a router's answers, beside those from before an LLM joined."""
+    """Return the columns of `joins` for a router's answers, beside those from before an LLM joined."""
 
     def macro(answers: Answers, models: Sequence[str], metric: str) -> float:
         frame = experiment.outcome(answers, setting.routed_among(models)).set_index("dataset")
@@ -780,9 +847,12 @@ def measure_speed(pool: Pool, params: SparsityParams) -> pd.DataFrame:
         router = resized(trained, n_llms, setting)
         count = min(N_TIMED, max(FEWEST_TIMED, MOST_ENCODINGS // n_llms), len(setting.test))
         rows = np.linspace(0, len(setting.test) - 1, count).astype(int)
-        times = [_time_query(router, encoder, setting.test.prompts[i], setting.test_embeddings[[i]]) for i in rows]
-        # The first is timed once more, warm.
-        times[0] = _time_query(router, encoder, setting.test.prompts[rows[0]], setting.test_embeddings[rows[:1]])
+        queries = [(setting.test.prompts[i], setting.test_embeddings[[i]]) for i in rows]
+        with quiet(), one_thread():
+            if not frames:
+                # The first query pays for what later ones find in memory, so it is timed once before it counts.
+                _time_query(router, encoder, *queries[0])
+            times = [_time_query(router, encoder, *query) for query in queries]
         frames.append(pd.DataFrame(times).assign(n_llms=n_llms, query=rows))
     return pd.concat(frames, ignore_index=True)
 
@@ -829,11 +899,10 @@ def _time_query(router: SemiRouter, encoder: encoders.Encoder, prompt: str, embe
         "known": lambda: router.quality_from(features),
     }
     found = {}
-    with one_thread():
-        for way, act in ways.items():
-            start = time.process_time()
-            act()
-            found[way] = 1000 * (time.process_time() - start)
+    for way, act in ways.items():
+        start = time.process_time()
+        act()
+        found[way] = 1000 * (time.process_time() - start)
     return found
 
 

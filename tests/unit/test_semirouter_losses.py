@@ -10,7 +10,7 @@ import torch
 
 from replications.semirouter import losses
 from replications.semirouter.baselines import distillation
-from replications.semirouter.semi_router import contrastive_batch
+from replications.semirouter.side_by_side import contrastive_batch
 
 
 def bools(*rows):
@@ -41,9 +41,13 @@ def test_diversity_by_hand():
 
 def test_equation_9_and_algorithm_1_weigh_the_other_way_round():
     prediction, contrast = torch.tensor(2.0), torch.tensor(10.0)
-    assert float(losses.combined(prediction, contrast, 0.2, "eq9")) == pytest.approx(0.8 * 2 + 0.2 * 10)
-    assert float(losses.combined(prediction, contrast, 0.2, "algorithm-1")) == pytest.approx(0.2 * 2 + 0.8 * 10)
-    same = [float(losses.combined(prediction, contrast, 0.5, weighting)) for weighting in losses.WEIGHTINGS]
+
+    def total(lam, weighting):
+        return float(losses.combined(prediction, contrast, losses.contrastive_weight(lam, weighting)))
+
+    assert total(0.2, "eq9") == pytest.approx(0.8 * 2 + 0.2 * 10)
+    assert total(0.2, "algorithm-1") == pytest.approx(0.2 * 2 + 0.8 * 10)
+    same = [total(0.5, weighting) for weighting in losses.WEIGHTINGS]
     assert same[0] == same[1]
 
 
@@ -128,3 +132,17 @@ def test_distillation_by_hand():
     masked.backward()
     assert float(logits.grad[0, 2]) == 0.0
     assert float(distillation(torch.tensor([[3.0, 1.0]]), torch.zeros(1, 2), bools([0, 1]), 0.5)) == 0.0
+
+
+def test_other_pairs_are_the_drawn_ones_among_all_outside_the_batch():
+    rng = np.random.default_rng(0)
+    seen = torch.tensor(rng.random((30, 4)) < 0.4)
+    pairs = seen.nonzero()
+    for seed in range(20):
+        rows = torch.tensor(rng.permutation(30)[:7])
+        at, model, everyone = contrastive_batch(rows, seen, pairs, 25, torch.Generator().manual_seed(seed))
+        outside = [pair for pair in pairs.tolist() if pair[0] not in rows.tolist()]
+        drawn = torch.randint(len(outside), (25,), generator=torch.Generator().manual_seed(seed))
+        assert [[int(everyone[a]), int(m)] for a, m in zip(at[-25:], model[-25:], strict=True)] == [
+            outside[place] for place in drawn
+        ]

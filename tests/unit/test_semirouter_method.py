@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from replications.semirouter import parameter_counts
+from replications.semirouter import parameter_counts, side_by_side
 from replications.semirouter.adapter import RAdapter
 from replications.semirouter.backbone import Backbone, quality_levels, to_classes, to_levels
-from replications.semirouter.semi_router import LOSSES, VARIANTS, SemiRouter, route
+from replications.semirouter.semi_router import LOSSES, VARIANTS, SemiRouter, add_many, fit_many, route
 from replications.semirouter.sparse import sparsify
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError
@@ -471,3 +472,56 @@ def test_an_encoder_that_cannot_be_loaded_is_refused(monkeypatch):
     full, vectors = kinds(30)
     with pytest.raises(UserError, match=r"Backbone: encoder 'no-such-org/none' could not be loaded for training"):
         SemiRouter(**SMALL, finetune_encoder=True, encoder="no-such-org/none").fit(full, vectors)
+
+
+# --- side by side ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"variant": v} for v in VARIANTS] + [{"variant": "att", "tokens": 1}])
+def test_adapters_side_by_side_have_the_gradients_of_each_alone(changes):
+    full, vectors = kinds()
+    thin = sparsify(full, ANCHORS)
+    routers = [SemiRouter(**SMALL, dropout=0.0, seed=seed, lam=0.0, **changes) for seed in (0, 1)]
+    lessons = [router._lesson(thin, vectors, {}) for router in routers]
+    task = side_by_side._Task(lessons)
+    rows = torch.stack([torch.arange(16), torch.arange(40, 56)])
+    task.loss(rows).sum().backward()
+    for place, (router, lesson) in enumerate(zip(routers, lessons, strict=True)):
+        data, adapter = lesson.data, lesson.adapter.train().requires_grad_(True)
+        generator = torch.Generator().manual_seed(router.seed)
+        at, model, everyone = side_by_side.contrastive_batch(rows[place], data.seen, data.pairs, 16, generator)
+        feature, query = adapter.prepare(data.feature[everyone], data.query[everyone])
+        logits = adapter((feature[at], query[at]), adapter.identity[model])[0]
+        torch.nn.functional.cross_entropy(logits, data.target[everyone[at], model]).backward()
+        for name, weight in adapter.named_parameters():
+            mine = task.network.state[name].grad[place]
+            mine = mine.mT if task.network._turned(name, weight) else mine
+            torch.testing.assert_close(mine.reshape(weight.shape), weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_routers_trained_side_by_side_are_those_trained_alone():
+    full, vectors = kinds()
+    thin = [sparsify(full, ANCHORS, seed=seed) for seed in (0, 1)]
+    changes = [{}, {"loss": "div", "alpha": 0.1}, {"supervise": "anchors"}, {"lam": 0.1, "weighting": "algorithm-1"}]
+    changes += [{"loss": "none"}, {"dropout": 0.0, "margin": 0.3}, {"pairing": "batch"}, {"loss": "sample-sample"}]
+    problems = [(labels, vectors) for labels in thin for _ in changes]
+    options = {**SMALL, "epochs": 3}
+    together = [SemiRouter(**options, seed=seed, **change) for seed in (0, 1) for change in changes]
+    fit_many(together, problems)
+    for router, problem in zip(together, problems, strict=True):
+        alone = SemiRouter(**router.get_params()).fit(*problem)
+        np.testing.assert_allclose(router.loss_, alone.loss_, rtol=1e-4)
+        np.testing.assert_allclose(router.predict_quality(vectors), alone.predict_quality(vectors), atol=1e-3)
+    assert len({router.loss_[-1] for router in together}) == len(together), "every router learns something of its own"
+
+
+def test_llms_that_join_side_by_side_join_as_they_do_alone():
+    full, vectors = kinds()
+    routers = [fitted(seed=seed, epochs=2, add_steps=20).remove_models(["llm-e"]) for seed in (0, 1, 0)]
+    routers[2].set_params(add_trains="adapter")
+    alone = copy.deepcopy(routers)
+    labels = full.subset(np.arange(60), ["llm-e"])
+    add_many(routers, [(labels, vectors[:60])] * 3)
+    for one, other in zip(routers, alone, strict=True):
+        other.add_models(labels, vectors[:60])
+        np.testing.assert_allclose(one.predict_quality(vectors), other.predict_quality(vectors), atol=1e-3)
