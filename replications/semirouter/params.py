@@ -138,7 +138,7 @@ class SparsityParams(SemiRouterBase):
     )
     # Fewer than on the other pages, as this one trains more routers.
     max_prompts: int = parameter(
-        2000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
+        1500, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
     )
     shares: list[Share] = parameter(
         list(SHARES), "shares of the other LLMs' labels that are kept; those of the claims must be among them"
