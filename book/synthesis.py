@@ -7,7 +7,6 @@ pool with all its settings, so that no number depends on how many tasks run at o
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +36,7 @@ from routebook.deferral import deferral_curve, interpolate
 from routebook.errors import UserError
 from routebook.quiet import quiet
 from routebook.routers import BaseRouter, Validation, quality_for
-from routebook.threads import one_thread
+from routebook.threads import one_thread, processes
 
 if TYPE_CHECKING:
     from routebook.pages import SynthesisParams
@@ -478,7 +477,7 @@ def run_all(pools: Mapping[str, PoolSetting], params: SynthesisParams, n_jobs: i
     tasks = tasks_of(pools, params)
     if n_jobs is None:
         work = sum(len(task.pool.benchmark) for task in tasks)
-        n_jobs = 1 if work < WORTH_PROCESSES else os.cpu_count() or 1
+        n_jobs = 1 if work < WORTH_PROCESSES else processes()
     # Those with most settings first, so that no process is left with a long one at the end.
     order = sorted(range(len(tasks)), key=lambda i: (tasks[i].parts is None, not tasks[i].every_setting))
     done = experiment.in_processes(run_task, [tasks[i] for i in order], n_jobs, "splits")

@@ -30,7 +30,7 @@ from routebook.errors import UserError
 from routebook.progress import progress
 from routebook.routers import BaseRouter, quality_for
 from routebook.significance import Estimate, area_differences_bootstrap, mcnemar, mean_interval, sign_test
-from routebook.threads import one_thread
+from routebook.threads import one_thread, processes
 
 if TYPE_CHECKING:
     from replications.cscr.params import _CSCRParams
@@ -477,10 +477,8 @@ def _on_one_thread(work: Callable[[Given], Found], one: Given) -> Found:
 
 def processes_for(params: _CSCRParams, n_trainings: int) -> int:
     """Return how many processes so many trainings are worth: one, or one a processor."""
-    from joblib import cpu_count
-
     seen = max(params.epochs * params.max_prompts, params.min_steps * params.batch_size)
-    return 1 if n_trainings * seen < WORTH_PROCESSES else cpu_count()
+    return 1 if n_trainings * seen < WORTH_PROCESSES else processes()
 
 
 def run_all(pools: Mapping[str, PoolSetting], seeds: Sequence[int], make: Make, n_jobs: int = 1) -> list[Run]:

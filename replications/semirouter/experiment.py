@@ -27,6 +27,7 @@ from routebook.errors import UserError
 from routebook.progress import progress
 from routebook.routers import BaseRouter, BestSingle, DatasetOracle, Oracle, Random, quality_for
 from routebook.significance import Estimate, mean_interval
+from routebook.threads import processes
 
 if TYPE_CHECKING:
     from replications.semirouter.params import SemiRouterBase
@@ -418,7 +419,7 @@ def processes_for(n_queries: int) -> int:
     n_queries
         That they look at, times epochs.
     """
-    return os.cpu_count() or 1 if n_queries > WORTH_PROCESSES else 1
+    return processes() if n_queries > WORTH_PROCESSES else 1
 
 
 def in_processes(work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], n_jobs: int, label: str) -> list[Any]:

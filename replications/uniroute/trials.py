@@ -23,7 +23,7 @@ from routebook.deferral import DeferralCurve, deferral_curve
 from routebook.errors import UserError
 from routebook.progress import progress
 from routebook.significance import mean_interval
-from routebook.threads import one_thread
+from routebook.threads import one_thread, processes
 
 # In the order of the paper's Figure 6: dynamic and retrained routers, then those that see every label.
 DYNAMIC_METHODS = ("zero-router", "k-nn", "retrained-mlp", "retrained-matfac", "k-means", "learned-map")
@@ -151,7 +151,7 @@ def run_trials(
     once = params.tuning == "dataset" and selections is None
     n_tuning = min(params.tuning_trials, count) if once else 0
     if n_jobs is None:
-        n_jobs = 1 if (count + n_tuning) * len(benchmark) < WORTH_PROCESSES else os.cpu_count()
+        n_jobs = 1 if (count + n_tuning) * len(benchmark) < WORTH_PROCESSES else processes()
     if n_jobs < 1:
         raise UserError(f"n_jobs is {n_jobs}, expected a whole number of processes >= 1")
     problem = benchmark, embeddings, params

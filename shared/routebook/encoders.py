@@ -15,7 +15,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 import re
 import sqlite3
 import threading
@@ -36,7 +35,7 @@ from routebook.errors import DataError, UserError
 from routebook.paths import cache_dir
 from routebook.progress import progress
 from routebook.quiet import quiet
-from routebook.threads import one_torch_thread
+from routebook.threads import one_torch_thread, processes
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ class Encoder:
 
         # One thread a text, not several threads on each: torch's own threads wait for one another at every layer,
         # which costs more than it gains on short texts, and tenfold when the machine has other work.
-        workers = max(1, min(_cores(), len(texts) // batch_size))
+        workers = max(1, min(processes(), len(texts) // batch_size))
         with one_torch_thread(), ThreadPoolExecutor(workers) as pool:
             parts = list(pool.map(run, [slice(place, None, workers) for place in range(workers)]))
         vectors = np.empty((len(texts), parts[0].shape[1]), dtype=np.float32)
@@ -506,8 +505,3 @@ def _has_modules(encoder: Encoder, commit: str | None) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(encoder.source, "modules.json", revision=commit), str)
-
-
-def _cores() -> int:
-    """Cores this process may use; containers often allow fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

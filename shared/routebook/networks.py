@@ -13,7 +13,7 @@ from typing import Any
 
 
 class SideBySide:
-    """T sequences of the same layers that compute as one: inputs [T, B, D] to outputs [T, B, *].
+    """T sequences of the same layers that compute as one: inputs [T, B, D] to outputs [T, B, ...].
 
     Knows the layers of the networks here: Linear, BatchNorm1d, ReLU. The networks themselves change in `hand_back`
     alone.
@@ -51,7 +51,7 @@ class SideBySide:
     def backward(self, slope: Any) -> None:
         """Write the gradients of all weights, given the loss's gradient by the outputs of the last `forward`.
 
-        `slope` [T, B, *] is written over.
+        `slope` [T, B, ...] is written over.
         """
         layers = list(self._layers)
         while layers:

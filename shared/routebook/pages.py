@@ -86,7 +86,7 @@ class SynthesisParams(EmbeddedParams):
         None, "pools to route on; null: routerbench, routerdc and tinypool, those that are present", min_length=1
     )
     max_prompts: int = parameter(
-        2000, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
+        1500, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
     )
     n_seeds: int = parameter(5, "splits, each with trainings of its own", paper=10, ge=2, le=1000)
     seed: int = parameter(0, "seed of everything random; splits have this one and those after it", ge=0, le=2**30)

@@ -1,8 +1,10 @@
-"""Where things are: the project's root, the data cards, the data folder and the cache."""
+"""Where things are: the project's root, the data cards, the data folder, the cache; and what processes are told."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -48,3 +50,18 @@ def cache_dir() -> Path:
     """Return `$ROUTEBOOK_CACHE`, by default the user's cache folder."""
     value = os.environ.get("ROUTEBOOK_CACHE")
     return Path(value).expanduser() if value else Path(platformdirs.user_cache_dir("routebook"))
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the `with` block, and restore what was there."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from routebook.paths import environment
+
 if TYPE_CHECKING:
     import psutil
 
@@ -26,15 +28,10 @@ def building(lock: Path) -> Iterator[None]:
     """
     import psutil
 
-    before = os.environ.get(BUILD_VARIABLE)
-    os.environ[BUILD_VARIABLE] = f"{os.getpid()}:{lock}"
     try:
-        yield
+        with environment({BUILD_VARIABLE: f"{os.getpid()}:{lock}"}):
+            yield
     finally:
-        if before is None:
-            del os.environ[BUILD_VARIABLE]
-        else:
-            os.environ[BUILD_VARIABLE] = before
         # A kernel that died while it measured could not wake the others.
         _each(psutil.Process().children(recursive=True), "resume")
 

@@ -980,7 +980,7 @@ class TrainedRouter(BaseRouter):
 
         Parameters
         ----------
-        output : Tensor, [T, B, *]
+        output : Tensor, [T, B, ...]
         targets : Tensor, [T, B, M]
         share : float or Tensor, [T, B, M]
             Weight of each cell's loss in the sum.
@@ -990,7 +990,7 @@ class TrainedRouter(BaseRouter):
         Returns
         -------
         loss : Tensor, [T]
-        slope : Tensor, [T, B, *]
+        slope : Tensor, [T, B, ...]
             In memory of its own, which may be written over.
         """
         raise NotImplementedError
@@ -1126,7 +1126,7 @@ def _shares(targets: Any, seen: Any) -> Any:
 
 
 class _Batches:
-    """Gathers rows of T tensors [N, *] into [T, B, *], in memory that is taken once; nothing where they are None."""
+    """Gathers rows of T tensors [N, *] into [T, B, ...], in memory that is taken once; nothing where they are None."""
 
     def __init__(self, tensors: list[Any]):
         # NumPy's take is faster than torch's index_select on rows as short as these.

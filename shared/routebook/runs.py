@@ -25,7 +25,7 @@ from typing import Any
 from routebook import sources
 from routebook.errors import RunFailed, UserError, suggest
 from routebook.parameters import ChapterParams
-from routebook.paths import project_root
+from routebook.paths import environment, project_root
 
 RUN_FILE = "run.json"
 RUN_EXPECTED = "a folder that is new, empty or an earlier run's"
@@ -286,7 +286,7 @@ def _execute_notebook(plan: Plan, partial: Path) -> None:
 
     source = plan.chapter.root / plan.chapter.notebook
     target = partial / "notebook.ipynb"
-    with _environment({OUTPUT_VARIABLE: str(partial), "JUPYTER_PREFER_ENV_PATH": "1", "PYTHONHASHSEED": "0"}):
+    with environment({OUTPUT_VARIABLE: str(partial), "JUPYTER_PREFER_ENV_PATH": "1", "PYTHONHASHSEED": "0"}):
         try:
             papermill.execute_notebook(
                 source,
@@ -404,20 +404,6 @@ def _is_glue(output: Any) -> bool:
     """Whether an output only carries a value for the prose, in a form that no reader is shown."""
     kinds = output.get("data", {})
     return bool(kinds) and all(kind.startswith("application/papermill.record") for kind in kinds)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

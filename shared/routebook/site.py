@@ -22,8 +22,10 @@ import nbformat
 from routebook import runs
 from routebook.errors import RunFailed, UserError
 from routebook.parameters import Profile
+from routebook.paths import environment
 from routebook.quiet import building
 from routebook.teaching import is_tagged
+from routebook.threads import PROCESSES_VARIABLE, processes
 
 SITE_STAMP = ".routebook-digest"
 ORIGIN_WORDS = {
@@ -127,8 +129,11 @@ def _run_all(plans: list[runs.Plan], profile: Profile, jobs: int, say: Callable[
         # The last first: what compares all papers takes longest, and should not be left alone at the end.
         plans = plans[::-1]
         calls = (delayed(_run_elsewhere)(tell(plan).chapter.root, plan.chapter.name, profile) for plan in plans)
-        with building(plans[0].chapter.root / "_build" / ".quiet.lock"):
-            done = Parallel(n_jobs=min(jobs, len(plans)), pre_dispatch="n_jobs", batch_size=1)(calls)
+        jobs = min(jobs, len(plans))
+        share = str(max(1, processes() // jobs))
+        lock = plans[0].chapter.root / "_build" / ".quiet.lock"
+        with building(lock), environment({PROCESSES_VARIABLE: share}):
+            done = Parallel(n_jobs=jobs, pre_dispatch="n_jobs", batch_size=1)(calls)
     return {
         plan.chapter.name: Built(plan.chapter, plan.out, run, executed=True)
         for plan, run in zip(plans, done, strict=True)

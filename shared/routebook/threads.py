@@ -1,13 +1,29 @@
-"""Thread counts, which decide both the speed and the last bits of a result."""
+"""Processes and threads: how many there may be, and the threads of a sum, which decide its last bits."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
+# Set by a build that runs chapters side by side: the processes that each may use.
+PROCESSES_VARIABLE = "ROUTEBOOK_PROCESSES"
+
 _lock = threading.RLock()
 _limited = False
+
+
+def processes() -> int:
+    """Return how many processes a chapter may divide its work among: one a processor, or its share in a build.
+
+    Numbers do not depend on it.
+    """
+    given = os.environ.get(PROCESSES_VARIABLE)
+    if given:
+        return int(given)
+    # Containers often allow fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

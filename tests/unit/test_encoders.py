@@ -166,8 +166,7 @@ def test_a_length_beyond_the_models_positions_is_refused(tiny_bert):
 
 
 def test_one_by_one_a_vector_does_not_depend_on_its_company(tiny_bert, monkeypatch):
-    assert encoders._cores() >= 1
-    monkeypatch.setattr(encoders, "_cores", lambda: 3)
+    monkeypatch.setattr(encoders, "processes", lambda: 3)
     together = encoders.embed(TEXTS, tiny_bert, cache=False)
     alone = np.concatenate([encoders.embed([text], tiny_bert, cache=False) for text in TEXTS[::-1]])[::-1]
     np.testing.assert_array_equal(together, alone)
@@ -184,10 +183,10 @@ def test_minilm_gives_the_published_similarities():
 
 def test_many_threads_give_each_text_its_own_vector(tiny_bert, monkeypatch):
     texts = [" ".join(WORDS[: 1 + i % 9]) + f" {WORDS[i % 11]}" for i in range(120)]
-    monkeypatch.setattr(encoders, "_cores", lambda: 1)
+    monkeypatch.setattr(encoders, "processes", lambda: 1)
     model = encoders.encoder(tiny_bert)
     alone = model.encode(texts)
-    monkeypatch.setattr(encoders, "_cores", lambda: 4)
+    monkeypatch.setattr(encoders, "processes", lambda: 4)
     np.testing.assert_array_equal(model.encode(texts), alone)
     np.testing.assert_allclose(model.encode(texts, batch_size=7), alone, atol=1e-6)
 
@@ -195,7 +194,7 @@ def test_many_threads_give_each_text_its_own_vector(tiny_bert, monkeypatch):
 def test_the_tokenizer_is_used_by_one_thread_at_a_time(tiny_bert, monkeypatch):
     from transformers import PreTrainedTokenizerBase
 
-    monkeypatch.setattr(encoders, "_cores", lambda: 4)
+    monkeypatch.setattr(encoders, "processes", lambda: 4)
     plain, inside, most = PreTrainedTokenizerBase.__call__, [], []
 
     def watched(self, *args, **kw):

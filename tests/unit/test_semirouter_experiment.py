@@ -243,7 +243,7 @@ def test_worker_processes_train_the_same_routers(settings, monkeypatch):
     methods = ("semirouter-emb", "lora-retriever", "bert-full")
     alone = experiment.evaluate(experiment.train(params, settings, methods), settings)
     monkeypatch.setattr(experiment, "WORTH_PROCESSES", 0)
-    monkeypatch.setattr(experiment.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(experiment, "processes", lambda: 2)
     shared = experiment.evaluate(experiment.train(params, settings, methods), settings)
     pd.testing.assert_frame_equal(alone, shared, check_exact=True)
 

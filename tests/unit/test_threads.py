@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from routebook.threads import one_thread
+from routebook.threads import PROCESSES_VARIABLE, one_thread, processes
 
 
 def counts() -> list[int]:
@@ -34,3 +36,10 @@ def test_threads_come_back_after_an_error():
     assert counts() == before
     with one_thread():
         assert set(counts()) == {1}
+
+
+def test_a_chapter_has_every_processor_or_the_share_that_a_build_gives_it(monkeypatch):
+    monkeypatch.delenv(PROCESSES_VARIABLE, raising=False)
+    assert 1 <= processes() <= os.cpu_count()
+    monkeypatch.setenv(PROCESSES_VARIABLE, "3")
+    assert processes() == 3
