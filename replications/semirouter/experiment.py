@@ -385,12 +385,13 @@ def fit_each(params: SemiRouterBase, wanted: Mapping[tuple[str, int], Job]) -> d
         if method == "oracle":
             problems[key] = (setting.test, setting.test_embeddings)
         n_queries += len(labels) if isinstance(routers[key], SemiRouter) else 0
-    n_jobs = processes_for(params.epochs * n_queries)
+    work = params.epochs * n_queries
+    # Who is trained together depends on the work alone, not on the processors, and so do the last bits.
     groups: dict[Any, list[tuple[str, int]]] = {}
     for key in wanted:
-        groups.setdefault(key[1] if n_jobs > 1 else None, []).append(key)
+        groups.setdefault(key[1] if work > WORTH_PROCESSES else None, []).append(key)
     jobs = [([routers[key] for key in keys], [problems[key] for key in keys]) for keys in groups.values()]
-    done = in_processes(_fit, jobs, n_jobs, "trainings")
+    done = in_processes(_fit, jobs, processes_for(work), "trainings")
     fitted = {
         key: router
         for keys, found in zip(groups.values(), done, strict=True)
