@@ -385,13 +385,13 @@ def fit_each(params: SemiRouterBase, wanted: Mapping[tuple[str, int], Job]) -> d
         if method == "oracle":
             problems[key] = (setting.test, setting.test_embeddings)
         n_queries += len(labels) if isinstance(routers[key], SemiRouter) else 0
-    work = params.epochs * n_queries
     # Who is trained together depends on the work alone, not on the processors, and so do the last bits.
+    apart = params.epochs * n_queries > WORTH_PROCESSES
     groups: dict[Any, list[tuple[str, int]]] = {}
     for key in wanted:
-        groups.setdefault(key[1] if work > WORTH_PROCESSES else None, []).append(key)
+        groups.setdefault(key[1] if apart else None, []).append(key)
     jobs = [([routers[key] for key in keys], [problems[key] for key in keys]) for keys in groups.values()]
-    done = in_processes(_fit, jobs, processes_for(work), "trainings")
+    done = in_processes(_fit, jobs, processes() if apart else 1, "trainings")
     fitted = {
         key: router
         for keys, found in zip(groups.values(), done, strict=True)
@@ -410,17 +410,6 @@ def _fit(
         if place not in ours:
             router.fit(*problems[place])
     return routers
-
-
-def processes_for(n_queries: int) -> int:
-    """Return how many processes are worth their start for SemiRouter's trainings: one, or one a processor.
-
-    Parameters
-    ----------
-    n_queries
-        That they look at, times epochs.
-    """
-    return processes() if n_queries > WORTH_PROCESSES else 1
 
 
 def in_processes(work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], n_jobs: int, label: str) -> list[Any]:

@@ -644,12 +644,11 @@ def joins(params: SparsityParams, pools: Mapping[str, Pool]) -> pd.DataFrame:
                 way.router.add_models(*way.problem)
             rows.append(way.start.row(way.way, way.n, way.router, way.start.setting))
         firsts = {start.name: start for start in reversed(starts)}
-        seconds = {
-            (name, way.way, way.n): _seconds(way)
-            for name, start in firsts.items()
-            for way in _ways(params, start)
-            if way.n == max(each.n for each in ways if each.start is start)
-        }
+        seconds = {}
+        for name, start in firsts.items():
+            again = list(_ways(params, start))
+            most = max(way.n for way in again)
+            seconds |= {(name, way.way, way.n): _seconds(way) for way in again if way.n == most}
     frame = pd.DataFrame(rows)
     timed = [
         seconds.get((pool, way, n), np.nan) if seed == firsts[pool].setting.seed else np.nan

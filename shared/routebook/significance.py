@@ -323,24 +323,8 @@ def mean_interval(values, confidence: float = 0.95, axis: int = 0) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n, method, confidence)
 
 
-def area_difference_bootstrap(
-    quality_hat_a,
-    quality_hat_b,
-    quality,
-    cost,
-    *,
-    paid=None,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-    alternative: Alternative = "two-sided",
-    interpolation: Interpolation = "linear",
-    left: LeftEnd = "nan",
-) -> Estimate:
-    """Bootstrap over prompts the difference in area between two routers (the design of CSCR's Table 16).
-
-    A prompt's route does not depend on which other prompts are drawn, so no resample routes anything again: the
-    breakpoints are found once and each resample re-weights them.
+def area_difference_bootstrap(quality_hat_a, quality_hat_b, quality, cost, **options) -> Estimate:
+    """Return `area_differences_bootstrap` between two routers.
 
     Parameters
     ----------
@@ -348,28 +332,14 @@ def area_difference_bootstrap(
         The two routers' estimates on the same prompts and pool.
     quality : array_like, [N, M]
     cost : array_like, [M] or [N, M]
-    paid : array_like, [M] or [N, M], optional
-        Bills that differ from the prices `cost`, as in `routebook.deferral.deferral_curve`.
-    n_resamples, seed : int
-    confidence : float
-        Of the two-sided percentile interval.
-    alternative : {"two-sided", "greater", "less"}
-        Of the p-value: "greater" asks whether a has the larger area.
-    interpolation, left
-        As in `routebook.deferral.DeferralCurve.area`.
+    options
+        The other parameters of `area_differences_bootstrap`, whose errors these are.
 
     Returns
     -------
     Estimate
         `estimate` is area(a) - area(b) on all prompts, in units of quality.
-
-    Raises
-    ------
-    UserError
-        As `routebook.deferral.deferral_curve`; and when an area is undefined, on all prompts or on a resample.
     """
-    options = {"paid": paid, "n_resamples": n_resamples, "seed": seed, "confidence": confidence}
-    options |= {"alternative": alternative, "interpolation": interpolation, "left": left}
     return area_differences_bootstrap(quality_hat_a, {"b": quality_hat_b}, quality, cost, **options)["b"]
 
 
@@ -387,16 +357,38 @@ def area_differences_bootstrap(
     interpolation: Interpolation = "linear",
     left: LeftEnd = "nan",
 ) -> dict[str, Estimate]:
-    """Return `area_difference_bootstrap` between one router and each of several, all on the same resamples.
+    """Bootstrap over prompts the difference in area between a router and each of several (CSCR's Table 16).
+
+    All on the same resamples. A prompt's route does not depend on which other prompts are drawn, so no resample routes
+    anything again: the breakpoints are found once and each resample re-weights them.
 
     Parameters
     ----------
     quality_hat : array_like, [N, M]
         The router's estimates.
     rivals : mapping of str to array_like, [N, M]
-        The others' by name.
+        The others' by name, on the same prompts and pool.
+    quality : array_like, [N, M]
+    cost : array_like, [M] or [N, M]
+    paid : array_like, [M] or [N, M], optional
+        Bills that differ from the prices `cost`, as in `routebook.deferral.deferral_curve`.
+    n_resamples, seed : int
+    confidence : float
+        Of the two-sided percentile interval.
+    alternative : {"two-sided", "greater", "less"}
+        Of the p-value: "greater" asks whether the router has the larger area.
+    interpolation, left
+        As in `routebook.deferral.DeferralCurve.area`.
 
-    Other parameters and errors are those of `area_difference_bootstrap`.
+    Returns
+    -------
+    dict of Estimate
+        By rival; `estimate` is the router's area less the rival's on all prompts, in units of quality.
+
+    Raises
+    ------
+    UserError
+        As `routebook.deferral.deferral_curve`; and when an area is undefined, on all prompts or on a resample.
     """
     _check_options(confidence, n_resamples, alternative)
     ours = routing_path(quality_hat, quality, cost, paid)

@@ -92,7 +92,7 @@ def build(
         with FileLock(root / "_build" / ".build.lock", timeout=0):
             found = {c.name: _look(c, profile, fresh, names is None or c.name in names, say) for c in known.values()}
             plans = [plan for plan in found.values() if isinstance(plan, runs.Plan)]
-            built = _run_all(plans, profile, jobs or os.cpu_count() or 1, say)
+            built = _run_all(plans, profile, jobs or processes(), say)
             pages = [built.get(name, page) for name, page in found.items()]
             return _build_site(root, pages, say), pages
     except Timeout:

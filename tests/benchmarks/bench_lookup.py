@@ -12,9 +12,9 @@ these pools the batch is timed on all processors as well, and may use them. The 
 from __future__ import annotations
 
 import argparse
-import os
 
 from replications.cscr.lookup import KINDS, N_QUERIES, RIVALS, SIZES, embedding_times, measure_lookup
+from routebook.threads import processes
 
 MAX_SINGLE_US, MIN_RATIO, POOL = 20.0, 20.0, 112
 PROMPTS = [f"Question {i}: which of these {i + 2} answers is right, and why?" for i in range(128)]
@@ -40,7 +40,7 @@ def main() -> int:
     print("\nrecall of the approximate indexes, and seconds to build them")
     approximate = found[found["index"].isin(["hnsw", "ivf"]) & (found["mode"] == "batch")]
     print(approximate[["index", "n", "recall", "build_s"]].round(3).to_string(index=False))
-    missed, processors = False, os.cpu_count() or 1
+    missed, processors = False, processes()
     for threads in sorted({1, processors}):
         again = measure_lookup([n for n in args.sizes if n <= POOL], ["flat"], **options, threads=threads)
         for n, row in again.pivot(index="n", columns="mode", values="us").iterrows():
