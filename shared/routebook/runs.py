@@ -20,15 +20,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from routebook import sources
 from routebook.errors import RunFailed, UserError, suggest
 from routebook.parameters import ChapterParams
 from routebook.paths import environment, project_root
 
+if TYPE_CHECKING:
+    from traitlets.config import Config
+
 RUN_FILE = "run.json"
 RUN_EXPECTED = "a folder that is new, empty or an earlier run's"
+# A socket's path may have 104 characters on macOS, 108 on Linux; ours end in "kernel-ipc-5", not in "kernel.json".
+LONGEST_SOCKET = 100
 VERSIONED = (
     "numpy",
     "pandas",
@@ -286,7 +291,8 @@ def _execute_notebook(plan: Plan, partial: Path) -> None:
 
     source = plan.chapter.root / plan.chapter.notebook
     target = partial / "notebook.ipynb"
-    with environment({OUTPUT_VARIABLE: str(partial), "JUPYTER_PREFER_ENV_PATH": "1", "PYTHONHASHSEED": "0"}):
+    variables = {OUTPUT_VARIABLE: str(partial), "JUPYTER_PREFER_ENV_PATH": "1", "PYTHONHASHSEED": "0"}
+    with environment(variables), _sockets() as sockets:
         try:
             papermill.execute_notebook(
                 source,
@@ -296,9 +302,10 @@ def _execute_notebook(plan: Plan, partial: Path) -> None:
                 cwd=source.parent,
                 progress_bar=not quiet(),
                 log_output=False,
-                # ipykernel's own log is of no use to readers: it warns of unencrypted local sockets at every start,
-                # and prints a traceback from its inside when a run is interrupted.
+                # ipykernel's own log is of no use to readers: it prints a traceback from its inside when a run is
+                # interrupted, and warns at every start where it has to use ports.
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                config=sockets,
             )
         except PapermillExecutionError as error:
             kept = _keep_failed(plan, target)
@@ -316,6 +323,23 @@ def _execute_notebook(plan: Plan, partial: Path) -> None:
                 f"{plan.chapter.name}: the notebook's process died, as it does when memory runs out or it is killed\n"
                 f"the notebook as far as it came is kept in {kept}"
             ) from None
+
+
+@contextmanager
+def _sockets() -> Iterator[Config]:
+    """Give a kernel's client settings to reach the kernel by files of ours where the system knows such sockets.
+
+    jupyter_client picks ports that are free for the moment and gives them up until the kernel binds them, so that two
+    kernels starting at once may come to share one; the one's heartbeat then ends as a traceback in the other's page.
+    """
+    from traitlets.config import Config
+
+    with tempfile.TemporaryDirectory(prefix="routebook-", ignore_cleanup_errors=True) as folder:
+        connection = str(Path(folder) / "kernel.json")
+        if os.name == "posix" and len(connection) < LONGEST_SOCKET:
+            yield Config(KernelManager={"transport": "ipc", "connection_file": connection})
+        else:
+            yield Config()
 
 
 def _keep_failed(plan: Plan, notebook: Path) -> Path:

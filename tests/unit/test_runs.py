@@ -6,9 +6,11 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from typing import ClassVar
 import nbformat
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from toy_project import METHOD, environment, files_below, make_project, notebook, start
 
@@ -190,6 +193,29 @@ def test_a_killed_run_leaves_neither_a_folder_nor_a_kernel(killed, sent, code):
         assert partial[0].exists(), "nobody could tidy up yet"
         runs.remove_leftovers(root / "out")
     assert not partial[0].exists()
+
+
+@pytest.mark.parametrize(
+    ("temporary", "transport"),
+    [("short", "ipc"), ("a name that leaves no room for the path of a socket" * 2, "tcp")],
+    ids=["files", "ports where files have too long a path"],
+)
+def test_no_kernel_can_be_reached_through_a_port_that_another_one_may_get(tmp_path_factory, temporary, transport):
+    root = make_project(tmp_path_factory.mktemp("sockets"))
+    folder = Path(tempfile.mkdtemp(dir="/tmp")) / temporary
+    folder.mkdir()
+    started = root / "started"
+    process = start(
+        *(root, "run", "toy", "-p", "sleep=1", "--out", "out"), env={"TOY_STARTED": str(started), "TMPDIR": str(folder)}
+    )
+    _wait_for(lambda: started.is_file() and started.read_text(), 120)
+    kernel = psutil.Process(int(started.read_text()))
+    files = [c for c in kernel.net_connections("unix") if c.laddr.startswith(str(folder))]
+    ports = [c for c in kernel.net_connections("inet") if c.raddr]
+    assert (bool(files), bool(ports)) == (transport == "ipc", transport == "tcp")
+    assert (process.communicate(timeout=60), process.returncode)[1] == 0
+    assert list(folder.iterdir()) == []
+    shutil.rmtree(folder.parent)
 
 
 @pytest.fixture(scope="module")
