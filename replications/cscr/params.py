@@ -26,7 +26,7 @@ class _CSCRParams(EmbeddedParams):
         None, "pools to route on; null: routerbench, alpaca-eval and tinypool, those that are present", min_length=1
     )
     max_prompts: int = parameter(
-        3000,
+        2000,
         "prompts used of each pool, drawn at random where it has more; probes among them are then left out",
         paper=1_000_000,
         ge=200,

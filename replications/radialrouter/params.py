@@ -21,7 +21,7 @@ class _RadialParams(EmbeddedParams):
         "auto", "benchmark to route on; auto takes the best one present"
     )
     max_prompts: int = parameter(
-        3200, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
+        2000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
     )
     n_seeds: int = parameter(3, "trainings of each router, which differ in their seed alone", paper=10, ge=1, le=1000)
     seed: int = parameter(0, "seed of everything random; trainings have this one and those after it", ge=0, le=2**30)

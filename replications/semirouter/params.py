@@ -37,7 +37,7 @@ class SemiRouterBase(EmbeddedParams):
     """What all three pages share: the data, the sparse setting, the router and its training (Sections 4 and 5.1)."""
 
     max_prompts: int = parameter(
-        3200, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
+        2000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
     )
     n_seeds: int = parameter(
         3, "trainings of each router; each draws the split and the sparse labels anew", paper=10, ge=1, le=1000
@@ -88,10 +88,6 @@ class SemiRouterParams(SemiRouterBase):
 
     dataset: Literal["auto", "routerbench", "routerdc", "tinypool", "simulated"] = parameter(
         "auto", "benchmark to route on; auto takes the best one present"
-    )
-    # Fewer than on the other pages, as this one trains more routers.
-    max_prompts: int = parameter(
-        2500, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
     )
     alphas: list[Annotated[float, Field(ge=0.0, le=1000.0)]] = parameter(
         list(ALPHAS), "weights α of Figure 5, at the λ above; the paper's five must be among them"

@@ -19,7 +19,7 @@ class UniRouteParams(EmbeddedParams):
         "auto", "benchmark to route on; auto takes the best one present"
     )
     max_prompts: int = parameter(
-        3000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
+        2000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
     )
     n_trials: int = parameter(
         5, "independent trials, each redrawing the prompt split and the unseen LLMs", paper=400, ge=1, le=1000
@@ -112,7 +112,7 @@ class PoolsParams(EmbeddedParams):
 
     pools: list[Pool] | None = parameter(None, "pools to route on; null: every real one that is present", min_length=1)
     max_prompts: int = parameter(
-        3000, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
+        1500, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
     )
     n_trials: int = parameter(
         5, "independent trials a pool, each redrawing the prompt split and the unseen LLMs", paper=400, ge=1, le=1000
@@ -173,7 +173,7 @@ class SettingsParams(EmbeddedParams):
         min_length=1,
     )
     max_prompts: int = parameter(
-        3000, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
+        1500, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
     )
     n_trials: int = parameter(3, "independent trials, each redrawing every split", paper=400, ge=1, le=1000)
     seed: int = parameter(0, "seed of everything random", ge=0, le=2**31 - 1)

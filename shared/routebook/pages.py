@@ -44,7 +44,7 @@ class YourRouterParams(EmbeddedParams):
         "auto", "benchmark to route on; auto takes the best one present"
     )
     max_prompts: int = parameter(
-        3000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
+        2000, "prompts used, drawn at random where the benchmark has more", paper=1_000_000, ge=200, le=1_000_000
     )
     n_splits: int = parameter(5, "random splits into training and test prompts", paper=20, ge=2, le=1000)
     test_share: float = parameter(0.3, "share of prompts held out for testing", gt=0.0, lt=0.9)
@@ -64,7 +64,7 @@ class MetricsParams(EmbeddedParams):
         None, "pools to route on; null: routerbench and tinypool, those that are present", min_length=1
     )
     max_prompts: int = parameter(
-        3000, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
+        2000, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
     )
     n_splits: int = parameter(10, "random splits into training and test prompts", paper=50, ge=2, le=1000)
     test_share: float = parameter(0.3, "share of prompts held out for testing", gt=0.0, lt=0.9)
