@@ -27,7 +27,7 @@ LOOKS = {ADDING: "k-means", RETRAINING: "retrained-mlp"}
 
 
 def measure(
-    training_sizes: Sequence[int] = (1000, 2000, 4000, 8000, 16000),
+    training_sizes: Sequence[int] = (1000, 2000, 4000, 8000),
     pool_sizes: Sequence[int] = (256, 512, 1024, 2048, 4096),
     *,
     n_training: int = 2000,

@@ -377,12 +377,21 @@ def _with_unseen(
     learned_map = maps[selections["learned-map"].best]
     for router in (*clusterings.values(), learned_map):
         router.add_models(setting.validation, setting.z["validation"])
+    neighbours = neighbours_within(selections["k-nn"].best, setting.validation)
     return {
         # The neighbours of unseen LLMs are validation prompts; those of seen LLMs are not asked for again.
-        "k-nn": routers.KNN(selections["k-nn"].best).fit(setting.validation, setting.z["validation"]),
+        "k-nn": routers.KNN(neighbours).fit(setting.validation, setting.z["validation"]),
         "k-means": clusterings[selections["k-means"].best],
         "learned-map": learned_map,
     }
+
+
+def neighbours_within(n_neighbours: int, sample: RoutingBenchmark) -> int:
+    """Return this number of neighbours, or the labels of the LLM that has fewest in a sample where these are fewer.
+
+    The number is chosen on seen LLMs; a pool with gaps (Open LLM Leaderboard v2) may label an unseen one less often.
+    """
+    return min(n_neighbours, int((~np.isnan(sample.quality)).sum(axis=0).min()))
 
 
 def _static_routers(settings: Sequence[_Setting], ranks: Sequence[int]) -> list[dict[str, routers.Router]]:

@@ -12,7 +12,7 @@ from replications.uniroute.learned_map import LearnedMap
 from replications.uniroute.params import UniRouteParams
 from replications.uniroute.pools import Pool
 from replications.uniroute.selection import choose
-from replications.uniroute.trials import Split, draw_split
+from replications.uniroute.trials import Split, draw_split, neighbours_within
 from routebook import routers
 from routebook.benchmark import RoutingBenchmark
 from routebook.deferral import deferral_curve
@@ -110,7 +110,10 @@ def _trial(pool: Pool, sizes: Sequence[int], trial: int) -> list[dict]:
         }
         for method in ("k-nn", "k-means", "learned-map"):
             grid = params.neighbours_tried if method == "k-nn" else params.clusters_tried
-            fitted[method] = candidates.chosen(method, grid, tuning.subset(np.arange(n))).add_models(*known)
+            router = candidates.chosen(method, grid, tuning.subset(np.arange(n)))
+            if method == "k-nn":
+                router.set_params(n_neighbours=neighbours_within(router.n_neighbours, known[0]))
+            fitted[method] = router.add_models(*known)
         rows += [
             {"trial": trial, "size": n, "method": m, "area": _test_area(fitted[m], benchmark, embeddings, split)}
             for m in METHODS

@@ -203,6 +203,25 @@ def test_panels_show_the_unseen_llms_and_every_drawn_method(pool, done):
 # --------------------------------------------------------------------------------------------- validation sample sizes
 
 
+def test_an_unseen_llm_with_fewer_labels_than_neighbours_is_asked_for_all_it_has():
+    whole = _pool(params=SMALL.model_copy(update={"neighbour_grid": [60]}))
+    split = trials.draw_split(whole.benchmark, whole.params, 0)
+    quality = whole.benchmark.quality.copy()
+    quality[np.random.default_rng(0).random(len(quality)) > 0.4, whole.benchmark.model_columns(split.unseen[:1])] = (
+        np.nan
+    )
+    gaps = replace(whole.benchmark, quality=quality)
+    sample = gaps.subset(split.validation, split.unseen)
+    fewest = int((~np.isnan(sample.quality)).sum(axis=0).min())
+    assert 20 < fewest < 60
+    assert [trials.neighbours_within(k, sample) for k in (5, fewest, 60)] == [5, fewest, fewest]
+    holed = pools.Pool(gaps, whole.embeddings, whole.params)
+    done = trials.run_trials(holed.at_mean_cost, holed.embeddings, holed.params)
+    assert np.isfinite(trials.metrics_frame(done).query("method == 'k-nn'")["area"]).all()
+    areas = validation_sizes.run_sizes(holed, [100], n_trials=1)
+    assert np.isfinite(areas["area"]).all()
+
+
 def test_sizes_take_at_most_half_of_what_testing_leaves():
     # 1000 prompts, 300 for testing, 700 left: 350 is the most.
     assert validation_sizes.sizes_that_fit([800, 350, 50, 351, 50], 1000, 0.3) == [50, 350]
