@@ -357,7 +357,8 @@ def _tune(
     params: UniRouteParams,
 ) -> dict[str, Selection]:
     """Choose K and the rank by the validation area over the seen LLMs (Appendix G.1 and G.2)."""
-    tuning, asked, counts = setting.tuning, setting.z["validation"], params.neighbours_tried
+    tuning, asked = setting.tuning, setting.z["validation"]
+    counts = sorted({neighbours_within(k, setting.train) for k in params.neighbours_tried})
     neighbours = routers.KNN(max(counts)).fit(setting.train, setting.z["train"]).predict_by_neighbours(asked, counts)
     return {
         "k-nn": choose(neighbours.__getitem__, counts, tuning),
@@ -389,7 +390,8 @@ def _with_unseen(
 def neighbours_within(n_neighbours: int, sample: RoutingBenchmark) -> int:
     """Return this number of neighbours, or the labels of the LLM that has fewest in a sample where these are fewer.
 
-    The number is chosen on seen LLMs; a pool with gaps (Open LLM Leaderboard v2) may label an unseen one less often.
+    In a pool with gaps (Open LLM Leaderboard v2) an LLM may have fewer labels than the candidates ask for, or than were
+    chosen on LLMs with more labels.
     """
     return min(n_neighbours, int((~np.isnan(sample.quality)).sum(axis=0).min()))
 

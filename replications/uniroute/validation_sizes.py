@@ -109,7 +109,9 @@ def _trial(pool: Pool, sizes: Sequence[int], trial: int) -> list[dict]:
             "retrained-mlp": routers.MLP(seed=seed).fit(*known),
         }
         for method in ("k-nn", "k-means", "learned-map"):
-            grid = params.neighbours_tried if method == "k-nn" else params.clusters_tried
+            grid = params.clusters_tried
+            if method == "k-nn":
+                grid = sorted({neighbours_within(k, candidates.train) for k in params.neighbours_tried})
             router = candidates.chosen(method, grid, tuning.subset(np.arange(n)))
             if method == "k-nn":
                 router.set_params(n_neighbours=neighbours_within(router.n_neighbours, known[0]))
@@ -132,9 +134,11 @@ class _Candidates:
         settings: Iterable[UniRouteParams],
         seed: int,
     ) -> None:
+        self.train = train
         settings = list(settings)
         starts = settings[0].kmeans_starts
-        neighbours = sorted({k for params in settings for k in params.neighbours_tried})
+        tried = {k for params in settings for k in params.neighbours_tried}
+        neighbours = sorted({neighbours_within(k, train) for k in tried})
         clusterings = {
             k: routers.KMeans(k, seed=seed, n_init=starts).fit(train, embeddings)
             for k in sorted({k for params in settings for k in params.clusters_tried})

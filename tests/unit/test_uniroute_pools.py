@@ -203,20 +203,22 @@ def test_panels_show_the_unseen_llms_and_every_drawn_method(pool, done):
 # --------------------------------------------------------------------------------------------- validation sample sizes
 
 
-def test_an_unseen_llm_with_fewer_labels_than_neighbours_is_asked_for_all_it_has():
-    whole = _pool(params=SMALL.model_copy(update={"neighbour_grid": [60]}))
+@pytest.mark.parametrize("role", ["seen", "unseen"])
+def test_an_llm_with_fewer_labels_than_neighbours_is_asked_for_all_it_has(role):
+    whole = _pool(params=SMALL.model_copy(update={"neighbour_grid": [5, 100]}))
     split = trials.draw_split(whole.benchmark, whole.params, 0)
+    llms, prompts = getattr(split, role), split.train if role == "seen" else split.validation
     quality = whole.benchmark.quality.copy()
-    quality[np.random.default_rng(0).random(len(quality)) > 0.4, whole.benchmark.model_columns(split.unseen[:1])] = (
-        np.nan
-    )
+    # Labelled on every tenth prompt: some 25 of 250 training prompts, 10 of the 100 of the validation sample.
+    quality[np.arange(len(quality)) % 10 > 0, whole.benchmark.model_columns(llms[:1])] = np.nan
     gaps = replace(whole.benchmark, quality=quality)
-    sample = gaps.subset(split.validation, split.unseen)
-    fewest = int((~np.isnan(sample.quality)).sum(axis=0).min())
-    assert 20 < fewest < 60
-    assert [trials.neighbours_within(k, sample) for k in (5, fewest, 60)] == [5, fewest, fewest]
+    sample = gaps.subset(prompts, llms)
+    fewest = (~np.isnan(sample.quality)).sum(axis=0).min()
+    assert 5 < fewest < 100
+    assert [trials.neighbours_within(k, sample) for k in (5, fewest, 100)] == [5, fewest, fewest]
     holed = pools.Pool(gaps, whole.embeddings, whole.params)
     done = trials.run_trials(holed.at_mean_cost, holed.embeddings, holed.params)
+    assert done[0].split.seen == split.seen
     assert np.isfinite(trials.metrics_frame(done).query("method == 'k-nn'")["area"]).all()
     areas = validation_sizes.run_sizes(holed, [100], n_trials=1)
     assert np.isfinite(areas["area"]).all()
