@@ -286,6 +286,7 @@ def _execute_notebook(plan: Plan, partial: Path) -> None:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    from routebook.engine import register
     from routebook.progress import quiet
     from routebook.record import OUTPUT_VARIABLE
 
@@ -298,6 +299,7 @@ def _execute_notebook(plan: Plan, partial: Path) -> None:
                 source,
                 target,
                 parameters=changed_parameters(plan),
+                engine_name=register(),
                 kernel_name="python3",
                 cwd=source.parent,
                 progress_bar=not quiet(),

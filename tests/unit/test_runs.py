@@ -123,16 +123,17 @@ def test_glued_numbers_are_stored_as_text_that_a_format_can_read(project):
 
 @pytest.fixture(scope="module")
 def later(project, twins):
-    """Two more runs: the same again into the same folder, and one into the default folder that must fail."""
+    """Three more runs: the same again into the same folder, and two into default folders that must fail."""
     first = (project / "out" / "twin" / "results.json").read_bytes()
     again = start(project, "run", "toy", "-p", "n=4", "--out", "out/twin")
     broken = start(project, "run", "toy", "-p", "fail=raise")
-    answers = [(process.communicate(timeout=120), process.returncode) for process in (again, broken)]
+    killed = start(project, "run", "toy", "-p", "fail=die")
+    answers = [(process.communicate(timeout=120), process.returncode) for process in (again, broken, killed)]
     return first, *answers
 
 
 def test_the_same_run_again_gives_the_same_results_bit_for_bit(project, later):
-    first, ((_, err), code), _ = later
+    first, ((_, err), code), *_ = later
     assert code == 0, err
     assert "nbconvert" not in err.lower()
     assert "mimetype" not in err
@@ -149,7 +150,19 @@ def test_a_raising_cell_ends_with_1_and_keeps_the_notebook_with_its_traceback(pr
     kept = Path(re.search(r"kept in (\S+\.ipynb)", err)[1])
     assert "RuntimeError" in kept.read_text()
     assert "the toy broke" in kept.read_text()
-    assert [path.name for path in (project / "_build/runs/toy").iterdir()] == [kept.name]
+    assert sorted((project / "_build/runs/toy").glob(f"{kept.name.partition('.')[0]}*")) == [kept]
+
+
+def test_a_kernel_that_dies_is_a_failed_run_and_its_notebook_is_kept_as_far_as_it_came(later):
+    (out, err), code = later[3]
+    assert code == 1
+    assert out == ""
+    assert "process died" in err
+    assert "Traceback" not in err
+    kept = nbformat.read(re.search(r"kept in (\S+\.ipynb)", err)[1], 4)
+    counts = [cell.execution_count for cell in kept.cells if cell.cell_type == "code"]
+    assert counts[0] == 1
+    assert counts[-1] is None
 
 
 @pytest.fixture(scope="module")
@@ -414,21 +427,6 @@ def test_a_notebook_that_records_nothing_is_a_failed_run(toy, monkeypatch):
     with pytest.raises(RunFailed, match="recorded nothing"):
         runs.execute(_plan(toy, Path("out")))
     assert [path.name for path in toy.root.iterdir() if "out" in path.name] == []
-
-
-def test_a_kernel_that_dies_is_a_failed_run(toy, monkeypatch):
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-
-    def die(source, target, **_):
-        nbformat.write(nbformat.read(source, 4), target)
-        raise DeadKernelError("Kernel died")
-
-    monkeypatch.setattr(papermill, "execute_notebook", die)
-    with pytest.raises(RunFailed, match=r"process died[\s\S]*out\.failed\.ipynb"):
-        runs.execute(_plan(toy, Path("out")))
-    assert (toy.root / "out.failed.ipynb").is_file()
-    assert not (toy.root / "out").exists()
 
 
 def test_a_failed_run_leaves_the_earlier_one_as_it_was(toy, monkeypatch):
