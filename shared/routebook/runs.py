@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +196,7 @@ def plan(chapter: Chapter, params: ChapterParams, out: Path | None = None, *, ch
     out
         Output folder; by default ``_build/runs/<chapter>/<digest>/``.
     check
-        Whether to verify the dataset's files in full; `build` skips this for runs it already has.
+        Whether to verify the dataset's files in full, once a process; `build` skips this for runs it already has.
 
     Raises
     ------
@@ -207,14 +208,21 @@ def plan(chapter: Chapter, params: ChapterParams, out: Path | None = None, *, ch
     asked = None if out is None else _asked_folder(out)
     names = resolve_datasets(params)
     every = params.DATASETS == ("all",)
-    for name in names if check and not every else ():
-        datasets.check(name)
     digests = {name: datasets.data_digest(name) for name in names}
+    for name in names if check and not every else ():
+        _check_data(name, digests[name])
     dataset_digest = json.dumps(digests) if every or len(names) > 1 else digests[names[0]]
     digest = digest_of(chapter, params, names, dataset_digest)
     folder = asked or chapter.root / "_build" / "runs" / chapter.name / digest
     _check_out(folder)
     return Plan(chapter, params, "all" if every else ", ".join(names), dataset_digest, digest, folder)
+
+
+@cache
+def _check_data(name: str, digest: str) -> None:
+    from routebook import datasets
+
+    datasets.check(name)
 
 
 def _asked_folder(out: Path, expected: str = RUN_EXPECTED, replaceable: Callable[[Path], bool] | None = None) -> Path:

@@ -28,7 +28,7 @@ def notebook_modules(path: Path, root: Path) -> set[str]:
     """Return every module of ours that a notebook's code imports, directly or not."""
     found: set[str] = set()
     for code in notebook_code(path):
-        found |= imported(parsed_cell(code), package="", root=root)
+        found |= _existing(imported(parsed_cell(code), package=""), root)
     return closure(found, root)
 
 
@@ -42,12 +42,17 @@ def closure(modules: Iterable[str], root: Path) -> set[str]:
             continue
         reached.add(module)
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        waiting |= imported(_parsed(path, path.stat().st_mtime_ns), package, root) - reached
+        waiting |= _existing(_imported(path, path.stat().st_mtime_ns, package), root) - reached
     return reached
 
 
-def imported(tree: ast.AST, package: str, root: Path) -> set[str]:
-    """Return the modules of ours that a syntax tree imports by name."""
+@cache
+def _imported(path: Path, modified: int, package: str) -> frozenset[str]:
+    return frozenset(imported(_parsed(path, modified), package))
+
+
+def imported(tree: ast.AST, package: str) -> set[str]:
+    """Return the names in a syntax tree's imports that modules of ours could have."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -59,8 +64,11 @@ def imported(tree: ast.AST, package: str, root: Path) -> set[str]:
                 base = ".".join(filter(None, [*parts, base]))
             found.add(base)
             found |= {f"{base}.{alias.name}" for alias in node.names}
-    ours = {name for name in found if name.split(".")[0] in PACKAGES}
-    return {name for name in ours if module_path(name, root)}
+    return {name for name in found if name.split(".")[0] in PACKAGES}
+
+
+def _existing(names: Iterable[str], root: Path) -> set[str]:
+    return {name for name in names if module_path(name, root)}
 
 
 def module_path(module: str, root: Path) -> Path | None:
@@ -78,13 +86,18 @@ def code_digest(modules: Iterable[str], root: Path) -> str:
     for module in sorted(modules):
         path = module_path(module, root)
         if path is not None:
-            h.update(f"{module}\0{ast.dump(_parsed(path, path.stat().st_mtime_ns))}\0".encode())
+            h.update(f"{module}\0{_dumped(path, path.stat().st_mtime_ns)}\0".encode())
     return h.hexdigest()
 
 
 @cache
 def _parsed(path: Path, modified: int) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _dumped(path: Path, modified: int) -> str:
+    return ast.dump(_parsed(path, modified))
 
 
 def parsed_cell(code: str) -> ast.Module:
