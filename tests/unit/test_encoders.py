@@ -296,6 +296,23 @@ def test_an_interrupted_run_keeps_its_work(tiny_bert, monkeypatch):
     assert done == []
 
 
+def test_what_another_process_has_encoded_meanwhile_is_not_encoded_again(tiny_bert, monkeypatch):
+    monkeypatch.setattr(encoders, "CHUNK", 1)
+    plain, ours, theirs = encoders.Encoder.encode, [], []
+
+    def encode(self, prompts, **kw):
+        (theirs if ours else ours).extend(prompts)
+        if len(ours) == 1 and not theirs:
+            encoders.embed(TEXTS, tiny_bert)  # as another process would, while we are at our first prompt
+        return plain(self, prompts, **kw)
+
+    monkeypatch.setattr(encoders.Encoder, "encode", encode)
+    vectors = encoders.embed(TEXTS, tiny_bert)
+    assert len(ours) == 1
+    assert sorted(theirs) == sorted(TEXTS), "all but what was encoded twice at the same time are theirs alone"
+    np.testing.assert_array_equal(vectors, encoders.embed(TEXTS, tiny_bert, cache=False))
+
+
 def test_a_flipped_bit_in_a_vector_is_found_and_repaired(tiny_bert, cache, encoded, caplog):
     good = encoders.embed(TEXTS, tiny_bert)
     db = sqlite3.connect(cache)
