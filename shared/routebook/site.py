@@ -19,7 +19,7 @@ from typing import Any
 
 import nbformat
 
-from routebook import runs
+from routebook import runs, sources
 from routebook.errors import RunFailed, UserError
 from routebook.parameters import Profile
 from routebook.paths import environment
@@ -126,8 +126,8 @@ def _run_all(plans: list[runs.Plan], profile: Profile, jobs: int, say: Callable[
     if jobs == 1 or len(plans) < 2:
         done = [runs.execute(tell(plan)) for plan in plans]
     else:
-        # The last first: what compares all papers takes longest, and should not be left alone at the end.
-        plans = plans[::-1]
+        # What uses most of our code takes longest, and should not be left alone at the end; what uses little fills gaps.
+        plans = sorted(plans, key=_n_modules, reverse=True)
         calls = (delayed(_run_elsewhere)(tell(plan).chapter.root, plan.chapter.name, profile) for plan in plans)
         jobs = min(jobs, len(plans))
         share = str(max(1, processes() // jobs))
@@ -138,6 +138,11 @@ def _run_all(plans: list[runs.Plan], profile: Profile, jobs: int, say: Callable[
         plan.chapter.name: Built(plan.chapter, plan.out, run, executed=True)
         for plan, run in zip(plans, done, strict=True)
     }
+
+
+def _n_modules(plan: runs.Plan) -> int:
+    root = plan.chapter.root
+    return len(sources.notebook_modules(root / plan.chapter.notebook, root))
 
 
 def _run_elsewhere(root: Path, name: str, profile: Profile) -> dict[str, Any]:
