@@ -126,7 +126,7 @@ def _run_all(plans: list[runs.Plan], profile: Profile, jobs: int, say: Callable[
     if jobs == 1 or len(plans) < 2:
         done = [runs.execute(tell(plan)) for plan in plans]
     else:
-        # What uses most of our code takes longest, and should not be left alone at the end; what uses little fills gaps.
+        # What uses most of our code takes longest, and should not be left alone at the end.
         plans = sorted(plans, key=_n_modules, reverse=True)
         calls = (delayed(_run_elsewhere)(tell(plan).chapter.root, plan.chapter.name, profile) for plan in plans)
         jobs = min(jobs, len(plans))
