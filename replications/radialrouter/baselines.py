@@ -65,7 +65,7 @@ def datasets_of(benchmark: RoutingBenchmark) -> np.ndarray:
     sources = SOURCES if benchmark.name == "routerbench" else {}
     names = {
         task: next((source for source, starts in sources.items() if task.startswith(starts)), task)
-        for task in benchmark.tasks.tolist()
+        for task in set(benchmark.tasks.tolist())
     }
     return np.array([names[task] for task in benchmark.tasks.tolist()], dtype=str)
 

@@ -152,7 +152,7 @@ def open_table(effects: Mapping[str, Estimate], params: RadialRouterParams) -> t
     return pd.DataFrame.from_dict(numbers, orient="index"), pd.DataFrame.from_dict(shown, orient="index")
 
 
-def paper_hours(setting: Setting, steps: int = 4) -> float:
+def paper_hours(setting: Setting, steps: int = 2) -> float:
     """Estimate the hours that the trainings of this page take in the paper's profile, on one thread of this machine.
 
     A router of the paper's size is trained for a few steps; the rest is counted, embedding and evaluation left aside.
