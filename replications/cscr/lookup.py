@@ -34,8 +34,9 @@ class ExpertIndex:
     Parameters
     ----------
     kind : {"flat", "hnsw", "ivf"}
-        "flat": exact, faiss `IndexFlatIP`, the paper's. "hnsw" (32 links, search breadth 64, 24 while it is built) and "ivf" (sqrt(M) cells,
-        8 of them searched) are approximate. All rank by inner product: the cosine, for vectors of unit length.
+        "flat": exact, faiss `IndexFlatIP`, the paper's. "hnsw" (32 links, search breadth 64, 24 while it is built) and
+        "ivf" (sqrt(M) cells, 8 of them searched) are approximate. All rank by inner product: the cosine,
+        for vectors of unit length.
 
     Attributes
     ----------

@@ -128,9 +128,9 @@ def measure(setting: Setting, params: RadialRouterParams, frame: pd.DataFrame, t
         "random-llm": [baselines.RandomChoice(alpha=ALPHA, seed=s, each="llm") for s in params.seeds],
         "graph-score": [baselines.GraphRouter(alpha=ALPHA, seed=s, target="score") for s in params.seeds],
     }
-    for some in told.values():
-        for router in some:
-            router.fit(setting.train, setting.train_embeddings)
+    for router in told["random-llm"]:
+        router.fit(setting.train, setting.train_embeddings)
+    baselines.fit_side_by_side(told["graph-score"], setting.train, setting.train_embeddings)
     every = pd.concat([*found, experiment.evaluate(told, setting)], ignore_index=True)
     bases = {name: v.base for name, v in tried.items()} | {"random-llm": "random", "graph-score": "graph-router"}
     return {name: experiment.difference(every, name, base, ALPHA) for name, base in bases.items()}
