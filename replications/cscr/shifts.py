@@ -601,7 +601,7 @@ def measure_speed(params: ShiftsParams, pools: Mapping[str, PoolSetting]) -> pd.
     name = "minilm" if params.encoder == "auto" else params.encoder
     times = lookup.embedding_times(name, embedded[0].prompts[:N_EMBEDDED]) if embedded else None
     return lookup.measure_lookup(
-        params.index_sizes, n_queries=params.n_lookups, k=params.k, seconds=0.1, embedding=times, seed=params.seed
+        params.index_sizes, n_queries=params.n_lookups, k=params.k, seconds=0.05, embedding=times, seed=params.seed
     )
 
 

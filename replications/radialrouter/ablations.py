@@ -6,6 +6,7 @@ several tables show (RadialFormer at λ = 0.5: a row of Tables 2, 3, 6 and 8, th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -110,17 +111,28 @@ def train(params: AblationsParams, setting: Setting) -> Ablations:
             "set contrast > 0 (the paper's λ is 0.5)"
         )
     distinct: dict[tuple, RadialRouter] = {}
-    routers: dict[str, list[RadialRouter]] = {}
+    every: dict[str, list[tuple[float, RadialRouter]]] = {}
     for name, (changes, alphas) in wanted().items():
         some = _untrained(params, alphas, len(setting.train.models), **changes)
-        routers[name] = [distinct.setdefault(_identity(router), router) for router in some]
+        every[name] = [(router.alpha, distinct.setdefault(_identity(router), router)) for router in some]
     experiment.train_all({"distinct": list(distinct.values())}, setting)
+    routers = {name: [_at(alpha, router) for alpha, router in some] for name, some in every.items()}
     return Ablations(routers, experiment.evaluate(routers, setting), len(distinct))
 
 
 def _identity(router: RadialRouter) -> tuple:
-    """Return all that tells one variant's training from another's."""
-    return tuple(getattr(router, name) for name in ("alpha", "seed", "backbone", "loss", "contrast"))
+    """Return all that tells one variant's training from another's; without a loss of scores, alpha does not."""
+    alpha = None if router.loss == "none" else router.alpha
+    return (alpha, *(getattr(router, name) for name in ("seed", "backbone", "loss", "contrast")))
+
+
+def _at(alpha: float, router: RadialRouter) -> RadialRouter:
+    """Return a trained router for this alpha: itself, or a copy where the training was that of another."""
+    if router.alpha == alpha:
+        return router
+    copied = copy.copy(router)
+    copied.alpha = alpha
+    return copied
 
 
 # ------------------------------------------------------------------------------------------- Tables 2, 3, 6 and 8

@@ -65,7 +65,7 @@ def datasets_of(benchmark: RoutingBenchmark) -> np.ndarray:
     sources = SOURCES if benchmark.name == "routerbench" else {}
     names = {
         task: next((source for source, starts in sources.items() if task.startswith(starts)), task)
-        for task in benchmark.tasks.tolist()
+        for task in set(benchmark.tasks.tolist())
     }
     return np.array([names[task] for task in benchmark.tasks.tolist()], dtype=str)
 
@@ -413,7 +413,11 @@ class CosineClassifier(TrainedRouter):
             raise UserError(f"{type(self).__name__}: temperature is {self.temperature!r}, expected a number > 0")
 
     def _learn(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, score: np.ndarray) -> None:
-        _teach([self], [self._lesson(benchmark, embeddings, score)])
+        self._teach([self], [self._lesson(benchmark, embeddings, score)])
+
+    @staticmethod
+    def _teach(routers: Sequence[CosineClassifier], lessons: Sequence[_Lesson]) -> None:
+        _teach(routers, lessons)
 
     def _lesson(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, score: np.ndarray) -> _Lesson:
         """Return the untrained network and what `_losses` reads, a row a prompt."""
@@ -473,7 +477,7 @@ def _cosines(query: Any, llms: Any, inputs: Any) -> tuple[Any, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Lesson:
-    """What a `CosineClassifier` or `RouterDC` is trained on: tensors with a row a prompt, and its untrained network."""
+    """What a router of `SideBySide` is trained on: tensors with a row a prompt, and its untrained network."""
 
     network: Any
     generator: Any
@@ -482,8 +486,8 @@ class _Lesson:
 
 
 def fit_side_by_side(
-    routers: Sequence[CosineClassifier], benchmark: RoutingBenchmark, embeddings: np.ndarray
-) -> list[CosineClassifier]:
+    routers: Sequence[SideBySide], benchmark: RoutingBenchmark, embeddings: np.ndarray
+) -> list[SideBySide]:
     """Fit routers of one class that differ in alpha and seed alone, as their `fit` does, in one call a step.
 
     Networks this small spend most of a training step in the overhead of calls. Only rounding differs from `fit`.
@@ -503,7 +507,7 @@ def fit_side_by_side(
                 f"fit_side_by_side: the routers differ in {', '.join(unlike)}, expected in alpha and seed alone; "
                 "fit them apart"
             )
-    _teach(routers, [router._lesson(benchmark, *router._ready(benchmark, embeddings)) for router in routers])
+    first._teach(routers, [router._lesson(benchmark, *router._ready(benchmark, embeddings)) for router in routers])
     return list(routers)
 
 
@@ -844,34 +848,70 @@ class GraphRouter(TrainedRouter):
             raise UserError("GraphRouter: an edge is predicted from those of other prompts; there is one prompt")
 
     def _learn(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, score: np.ndarray) -> None:
+        self._teach([self], [self._lesson(benchmark, embeddings, score)])
+
+    def _lesson(self, benchmark: RoutingBenchmark, embeddings: np.ndarray, score: np.ndarray) -> _Lesson:
+        """Return the untrained network, the graph of the training queries and what their edges are to be."""
         import torch
-        from torch.nn import functional
 
         self.datasets_, task = np.unique(datasets_of(benchmark), return_inverse=True)
         cost = benchmark.cost / max(benchmark.cost.max(), TIE)
+        query = torch.tensor(embeddings, dtype=torch.float32)
         self._graph = {
-            "query": torch.tensor(embeddings, dtype=torch.float32),
-            "task": torch.tensor(task),
+            "query": query,
+            "member": torch.eye(len(self.datasets_))[torch.tensor(task)],
             "edge": torch.tensor(np.nan_to_num(np.stack([score, benchmark.quality, cost], 2)), dtype=torch.float32),
             "seen": torch.tensor(~np.isnan(score), dtype=torch.float32),
         }
+        self._complete = not np.isnan(score).any()
         known = np.where(np.isnan(score), -np.inf, score)
         is_best = known >= known.max(axis=1, keepdims=True) - TIE
-        wanted = is_best if self.target == "best" else np.nan_to_num(score)
-        wanted = torch.tensor(wanted, dtype=torch.float32)
-        cell_loss = functional.binary_cross_entropy_with_logits if self.target == "best" else functional.mse_loss
-        n, generator = len(embeddings), torch.Generator().manual_seed(self.seed)
+        wanted = torch.tensor(is_best if self.target == "best" else np.nan_to_num(score), dtype=torch.float32)
+        generator = torch.Generator().manual_seed(self.seed)
         network = self._network(embeddings.shape[1], generator)
+        return _Lesson(network, generator, query, {**self._graph, "wanted": wanted})
+
+    @staticmethod
+    def _teach(routers: Sequence[GraphRouter], lessons: Sequence[_Lesson]) -> None:
+        """Train the networks of T lessons side by side and hand them back."""
+        import torch
+        from torch import nn
+        from torch.func import stack_module_state
+        from torch.nn import functional
+
+        first, generators = routers[0], [lesson.generator for lesson in lessons]
+        stacked, _ = stack_module_state([lesson.network for lesson in lessons])
+        weights = {name: nn.Parameter(value.detach()) for name, value in stacked.items()}
+        tables = {name: Rows([lesson.taught[name] for lesson in lessons]) for name in lessons[0].taught}
+        cell_loss = functional.binary_cross_entropy_with_logits if first.target == "best" else functional.mse_loss
+        n = len(lessons[0].inputs)
+
+        def loss_of_one(weights: Any, context: Any, batch: Any) -> Any:
+            predicted = first._edges(_layers(weights), context, batch["query"], batch["member"])
+            cells = cell_loss(predicted, batch["wanted"], reduction="none") * batch["seen"]
+            return cells.sum() / batch["seen"].sum().clamp(min=1)
 
         def batch_loss(rows: Any) -> Any:
-            others = torch.randperm(n, generator=generator)
-            others = others[~torch.isin(others, rows)][: self.context]
-            predicted = self._edges(network, others, self._graph["query"][rows], self._graph["task"][rows])
-            seen = self._graph["seen"][rows]
-            return (cell_loss(predicted, wanted[rows], reduction="none") * seen).sum() / seen.sum().clamp(min=1)
+            every = [torch.randperm(n, generator=generator) for generator in generators]
+            others = [some[~torch.isin(some, own)][: first.context] for some, own in zip(every, rows, strict=True)]
+            context = torch.stack(others)
+            parts = [{name: table[at] for name, table in tables.items()} for at in (context, rows)]
+            return torch.vmap(loss_of_one)(weights, *parts)
 
-        # A batch of all prompts would leave no context.
-        self._train(network, batch_loss, n, generator, batch_size=min(self.batch_size, max(n // 2, 1)))
+        losses = train_with_adam(
+            nn.ParameterList(weights.values()),
+            batch_loss,
+            n,
+            epochs=first.epochs,
+            lr=first.lr,
+            # A batch of all prompts would leave no context.
+            batch_size=min(first.batch_size, max(n // 2, 1)),
+            generator=generators,
+            label=type(first).__name__,
+        )
+        for place, (router, lesson) in enumerate(zip(routers, lessons, strict=True)):
+            lesson.network.load_state_dict({name: value[place].detach() for name, value in weights.items()})
+            router.network_, router.loss_ = lesson.network.eval(), losses[:, place]
 
     def _network(self, width: int, generator: Any) -> Any:
         from torch import nn
@@ -887,45 +927,71 @@ class GraphRouter(TrainedRouter):
         tasks, llms = layer(h, len(self.datasets_), bias=False), layer(h, len(self.models_))
         return nn.ModuleDict({**parts, "in": layer(width), "tasks": tasks, "llms": llms, "out": layer(2 * h)})
 
-    def _edges(self, network: Any, context: Any, query: Any, task: Any) -> Any:
-        """Predict the edges of queries [B, D] of the given tasks [B] from the known edges of the context, [B, M]."""
+    def _edges(self, network: Mapping[str, Any], graph: Mapping[str, Any], query: Any, member: Any) -> Any:
+        """Predict the edges of queries [B, D] from the known edges of a graph, [B, M].
+
+        `member` [B, tasks] is 1 where a query is of a task; `graph` holds the context's "query", "member", "edge"
+        [C, M, 3] and "seen" [C, M].
+        """
         import torch
-        from torch.nn import functional
 
         def update(part: str, *states: Any) -> Any:
             return torch.relu(network[part](torch.cat(states, dim=-1)))
 
-        graph = {name: value[context] for name, value in self._graph.items()}
-        seen, member = graph["seen"], functional.one_hot(graph["task"], len(self.datasets_)).float()
+        seen, around = None if self._complete else graph["seen"], graph["member"]
         t, m = network["tasks"].weight, network["llms"].weight
         known, new = (torch.relu(network["in"](q)) for q in (graph["query"], query))
         for at in range(self.layers):
             edge, message = network[f"edge-{at}"](graph["edge"]), network[f"message-{at}"](known)
             to_llm = _masked_mean(torch.relu(message[:, None] + edge), seen, 0)
             to_query = _masked_mean(torch.relu(network[f"reply-{at}"](m)[None] + edge), seen, 1)
-            to_task = member.T @ torch.relu(message) / member.sum(dim=0).clamp(min=1)[:, None]
-            known = update(f"query-{at}", known, t[graph["task"]], to_query)
+            to_task = around.T @ torch.relu(message) / around.sum(dim=0).clamp(min=1)[:, None]
+            known = update(f"query-{at}", known, around @ t, to_query)
             # The queries to be routed have no known edge to an LLM: they hear from their task alone.
-            new = update(f"query-{at}", new, t[task], torch.zeros_like(new))
+            new = update(f"query-{at}", new, member @ t, torch.zeros_like(new))
             t, m = update(f"task-{at}", t, to_task), m + update(f"llm-{at}", m, to_llm)
-        return network["out"](torch.cat([new, t[task]], dim=-1)) @ m.T / self.width**0.5 + network["llms"].bias
+        return network["out"](torch.cat([new, member @ t], dim=-1)) @ m.T / self.width**0.5 + network["llms"].bias
 
     def choose(self, embeddings: np.ndarray, tasks: np.ndarray | None = None) -> np.ndarray:
         """Return the LLM with the most likely edge, [N]; `tasks` names each query's dataset."""
         import torch
 
         query = torch.tensor(self._check_width(embeddings), dtype=torch.float32)
-        task = torch.tensor(self._known_tasks(tasks, len(query)))
+        member = torch.eye(len(self.datasets_))[torch.tensor(self._known_tasks(tasks, len(query)))]
         with torch.inference_mode(), one_torch_thread():
-            everyone = torch.arange(len(self._graph["query"]))
-            return self._edges(self.network_, everyone, query, task).argmax(dim=1).numpy()
+            return self._edges(self.network_, self._graph, query, member).argmax(dim=1).numpy()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A linear layer of given weights."""
+
+    weight: Any
+    bias: Any = None
+
+    def __call__(self, x: Any) -> Any:
+        from torch.nn import functional
+
+        return functional.linear(x, self.weight, self.bias)
+
+
+def _layers(weights: Mapping[str, Any]) -> dict[str, _Layer]:
+    """Turn named parameters, as "message-0.weight", into layers by name."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in weights.items():
+        layer, kind = name.rsplit(".", 1)
+        parts.setdefault(layer, {})[kind] = value
+    return {name: _Layer(**part) for name, part in parts.items()}
 
 
 def _masked_mean(values: Any, mask: Any, axis: int) -> Any:
-    """Mean of [C, M, h] over one of the first two axes, where `mask` [C, M] is 1."""
+    """Mean of [C, M, h] over one of the first two axes, where `mask` [C, M] is 1; None: everywhere."""
+    if mask is None:
+        return values.mean(dim=axis)
     return (values * mask[:, :, None]).sum(dim=axis) / mask.sum(dim=axis).clamp(min=1)[:, None]
 
 
+SideBySide = CosineClassifier | GraphRouter
 # The rows of Table 1 in the paper's order, with the lookup the paper leaves out.
 BASELINES: dict[str, type[AlphaRouter]] = {
     "best-candidate": BestCandidate,

@@ -194,7 +194,7 @@ def train_baselines(params: _RadialParams, alphas: Sequence[float], setting: Set
     fitted: dict[str, list[AlphaRouter]] = {}
     for method, kind in baselines.BASELINES.items():
         scorers: dict[int, Any] = {}
-        if issubclass(kind, baselines.CosineClassifier):
+        if issubclass(kind, baselines.SideBySide):
             some = [kind(alpha=alpha, seed=seed, per=rule) for alpha in alphas for seed in params.seeds]
             fitted[method] = baselines.fit_side_by_side(some, setting.train, setting.train_embeddings)
             continue

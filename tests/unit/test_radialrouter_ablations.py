@@ -77,8 +77,8 @@ def test_a_training_of_several_tables_is_done_once(done, params):
     assert done.routers["radialformer"] == done.routers["loss-kl"]
     assert done.get("radialformer") == done.routers["lambda-0.5"]
     assert done.get("without-contrast") == done.routers["lambda-0"]
-    # Three alphas for six variants and two more losses, one for the ten other weights, each with every seed.
-    assert done.n_trained == (3 * (6 + 2) + 10) * params.n_seeds
+    # Three alphas for five variants and two more losses, one for "w/o L_KL" and the ten other weights, with every seed.
+    assert done.n_trained == (3 * (5 + 2) + 1 + 10) * params.n_seeds
     assert {router.seed for router in done.get("mlp")} == set(params.seeds)
     kept = {(r.backbone, r.loss, r.contrast) for r in done.routers["transformer"]}
     assert kept == {("transformer", "kl", 0.5)}
@@ -158,7 +158,7 @@ def test_routerbench_pools_are_the_papers():
 
 
 def test_lookup_costs_on_the_papers_data(real_data):
-    pool = experiment.load_pool(AblationsParams.build({"dataset": "routerbench"}))
+    pool = experiment.load_pool(AblationsParams.build({"dataset": "routerbench", "max_prompts": 3200}))
     train, test = experiment.split_rows(pool, 0)
     found = ablations.lookup_costs(Setting("routerbench", pool.subset(train), pool.subset(test), None, None))
     assert found == pytest.approx({"table-4/lookup-cost/2": 0.1787, "table-4/lookup-cost/3": 0.4681}, abs=5e-5)

@@ -374,20 +374,38 @@ def test_side_by_side_takes_routers_that_differ_in_alpha_and_seed_alone():
 
 
 def test_graph_router_hides_the_edges_it_predicts(monkeypatch):
-    seen = []
-    plain = GraphRouter._edges
+    asked = []
+    plain = baselines.Rows.__getitem__
 
-    def spy(self, network, context, query, task):
-        seen.append((context, query))
-        return plain(self, network, context, query, task)
+    def spy(self, rows):
+        asked.append(rows[0].tolist())
+        return plain(self, rows)
 
-    monkeypatch.setattr(GraphRouter, "_edges", spy)
+    monkeypatch.setattr(baselines.Rows, "__getitem__", spy)
     train, z = toy()
     GraphRouter(alpha=0.1, epochs=2, batch_size=N, context=50).fit(train, z)
-    for context, query in seen:
-        rows = {tuple(row) for row in z[context.numpy()].tolist()}
-        assert len(rows) == 50
-        assert rows.isdisjoint(tuple(row) for row in query.tolist())
+    contexts, batches = ([rows for rows in asked if (len(rows) == 50) is of] for of in (True, False))
+    assert contexts
+    # In each step every table is asked for the context first, then for the batch.
+    for context, batch in zip(contexts, batches, strict=True):
+        assert len(set(context)) == 50
+        assert set(context).isdisjoint(batch)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_graph_routers_learn_side_by_side_what_they_learn_alone(gaps):
+    train, z = toy()
+    if gaps:
+        quality = train.quality.copy()
+        quality[::3, 1] = np.nan
+        train = replace(train, quality=quality)
+    alone = [GraphRouter(alpha=a, seed=s, epochs=3, context=50).fit(train, z) for a, s in ((0.0, 0), (0.1, 1))]
+    together = baselines.fit_side_by_side(
+        [GraphRouter(alpha=a, seed=s, epochs=3, context=50) for a, s in ((0.0, 0), (0.1, 1))], train, z
+    )
+    for one, other in zip(alone, together, strict=True):
+        assert one.loss_[-1] < one.loss_[0]
+        np.testing.assert_allclose(one.loss_, other.loss_, rtol=1e-4)
 
 
 def test_graph_router_is_told_the_dataset():
