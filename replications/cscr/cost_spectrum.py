@@ -275,7 +275,7 @@ def spectrum_loss_and_slope(
     averaging: Averaging = "query",
     divide_penalty: bool = True,
 ) -> tuple[Any, Any]:
-    """Return `spectrum_loss` [...] and its gradient by the similarities [..., M, B], written out: inner part of Eq. (10).
+    """Return `spectrum_loss` [...] and its gradient by the similarities [..., M, B], the inner part of Eq. (10).
 
     Each band pulls with the softmax over its correct experts and pushes with the softmax over all; both are computed
     on the way to the loss, so that automatic differentiation would only do them again. Arguments as there.
