@@ -54,7 +54,7 @@ OWN_ALPHAS = (0.02, 0.1)
 MOST_VALIDATION = 1 / 3
 # Prompts x seeds from which several processes gain more than their start takes.
 WORTH_PROCESSES = 4_000
-N_TIMED = 60
+N_TIMED = 20
 
 
 def sparse_setting(share: float) -> str:
@@ -291,9 +291,21 @@ class Clock:
             self.seconds[method, what] = self.seconds.get((method, what), 0.0) + seconds
 
 
-def fit_case(case: Case, rooms: Rooms, clock: Clock) -> dict[str, BaseRouter]:
-    """Fit every router but RadialRouter, whose networks are trained side by side (`fit_radial`)."""
-    fitted = _uniroute(case, rooms, clock) | _neighbours(case, rooms, clock) | _with_networks(case, rooms, clock)
+# Clusterings by the prompts they were made of, as an array in memory, and K.
+Clusterings = dict[tuple[int, int], routers.KMeans]
+
+
+def fit_case(case: Case, rooms: Rooms, clock: Clock, known: Clusterings | None = None) -> dict[str, BaseRouter]:
+    """Fit every router but RadialRouter, whose networks are trained side by side (`fit_radial`).
+
+    `known` holds UniRoute's clusterings of earlier settings: those with the same prompts share them, as they are made
+    without labels. The first is charged with making them.
+    """
+    fitted = (
+        _uniroute(case, rooms, clock, {} if known is None else known)
+        | _neighbours(case, rooms, clock)
+        | _with_networks(case, rooms, clock)
+    )
     if case.split.descriptors:
         fitted |= _cscr(case, rooms, clock)
     # What needs no training learns from the labels of the LLMs that are routed to.
@@ -307,13 +319,17 @@ def fit_case(case: Case, rooms: Rooms, clock: Clock) -> dict[str, BaseRouter]:
     return fitted
 
 
-def _uniroute(case: Case, rooms: Rooms, clock: Clock) -> dict[str, BaseRouter]:
+def _uniroute(case: Case, rooms: Rooms, clock: Clock, known: Clusterings) -> dict[str, BaseRouter]:
     """Choose K by the validation prompts (Appendix G), then represent every LLM by all its labels, Eq. (12)."""
     room, seed = rooms.uniroute.model_copy(update={"n_validation": len(case.validation)}), case.split.seed
     fitting, (judged, asked) = case.held_back()
-    grid = room.clusters_tried
+    grid, clusterings = room.clusters_tried, {}
     with clock.charge(TRAIN, "k-means", "learned-map"):
-        clusterings = {k: routers.KMeans(k, seed=seed, n_init=room.kmeans_starts).fit(*fitting) for k in grid}
+        for k in grid:
+            made_of = id(case.split.train_embeddings), k
+            if made_of not in known:
+                known[made_of] = routers.KMeans(k, seed=seed, n_init=room.kmeans_starts).fit(*fitting)
+            clusterings[k] = known[made_of].with_labels(*fitting)
     with clock.charge(TRAIN, "learned-map"):
         maps = {k: LearnedMap(k, seed=seed, clustering=clusterings[k]).fit(*fitting) for k in grid}
     fitted: dict[str, BaseRouter] = {}
@@ -437,9 +453,10 @@ def run_task(task: Task) -> list[Outcome]:
         cases = cases_of(task, rooms)
         clocks = [Clock() for _ in cases]
         stars = fit_radial(cases, rooms, clocks, task.own_alphas)
-        outcomes = []
+        outcomes: list[Outcome] = []
+        clusterings: Clusterings = {}
         for case, clock, star in zip(cases, clocks, stars, strict=False):
-            fitted = fit_case(case, rooms, clock) | {"radial-router": star}
+            fitted = fit_case(case, rooms, clock, clusterings) | {"radial-router": star}
             run = experiment.route({m: fitted[m] for m in METHODS if m in fitted}, case.split)
             n_new = 0 if case.graded is None else len(case.split.test.models)
             own = _own_choices(stars[len(cases) :], run) if case.setting == STATIC else []

@@ -15,7 +15,7 @@ import pandas as pd
 from book import synthesis
 from book.ranks import Ranking, rank_plot, ranking
 from book.synthesis import ADD, BASELINES, METHODS, NEW_LLMS, PAPERS, RETRAINED, STATIC, TRAIN, WHOLE, at, settings_of
-from replications.cscr.experiment import PoolSetting, cost_unit
+from replications.cscr.experiment import PoolSetting, by_seed, cost_unit
 from replications.cscr.experiment import difference as paired
 from replications.cscr.tables import as_record, cell, place
 from routebook import figures
@@ -176,8 +176,10 @@ def rivals_in(setting: str) -> tuple[str, ...]:
 def differences(frame: pd.DataFrame, rival: str, methods: Sequence[str]) -> dict[str, Estimate]:
     """Return each method's area less the rival's, paired over the seeds of one setting and pool."""
     (pool,) = set(frame["pool"])
-    present = set(frame["method"])
-    return {m: paired(frame, pool, m, rival) for m in methods if m in present and m != rival}
+    wide = by_seed(frame, pool)
+    return {
+        m: mean_interval((wide[m] - wide[rival]).to_numpy(dtype=float)) for m in methods if m in wide and m != rival
+    }
 
 
 def verdict_table(frame: pd.DataFrame, setting: str, rivals: Sequence[str]) -> pd.DataFrame:

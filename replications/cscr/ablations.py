@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -257,15 +257,22 @@ class Results:
     runs: Sequence[Run]
     sweeps: Mapping[str, Sweep]
     frames: Mapping[str, pd.DataFrame]
+    _by_seed: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
+
+    def by_seed(self, sweep: str, metric: str = "area") -> pd.DataFrame:
+        """Return a metric of a sweep: one row a seed, one column a setting; turned that way once."""
+        if (sweep, metric) not in self._by_seed:
+            self._by_seed[sweep, metric] = experiment.by_seed(self.frames[sweep], self.setting.name, metric)
+        return self._by_seed[sweep, metric]
 
     def estimate(self, sweep: str, key: str, metric: str = "area") -> Estimate:
         """Return a metric of a setting: mean over seeds with its 95 % t-interval."""
-        values = experiment.by_seed(self.frames[sweep], self.setting.name, metric)[key]
-        return mean_interval(values.to_numpy(dtype=float))
+        return mean_interval(self.by_seed(sweep, metric)[key].to_numpy(dtype=float))
 
     def difference(self, sweep: str, a: str, b: str, metric: str = "area") -> Estimate:
         """Return a metric of setting a minus that of setting b, paired over seeds."""
-        return experiment.difference(self.frames[sweep], self.setting.name, a, b, metric)
+        wide = self.by_seed(sweep, metric)
+        return mean_interval((wide[a] - wide[b]).to_numpy(dtype=float))
 
 
 def results(params: AblationsParams, pools: Mapping[str, PoolSetting], done: Sequence[Run]) -> dict[str, Results]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Pair = tuple[float, float]
 NOT_HERE: Pair = (math.nan, math.nan)
 CODE_K, CODE_EPOCHS, CODE_TEST_SHARE = 20, 6, 0.1
-LONG_STEPS = 300
+LONG_STEPS = 150
 # Trainings of CSCR and of the baselines a seed takes here, for the number of processes.
 TRAININGS = 20
 

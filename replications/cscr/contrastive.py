@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from replications.cscr.cost_spectrum import Averaging, GammaSign, cost_bands, loss_terms, spectrum_loss
+from replications.cscr.cost_spectrum import Averaging, GammaSign, cost_bands, loss_terms, spectrum_loss_and_slope
 from replications.cscr.lookup import ExpertIndex
 from routebook.benchmark import RoutingBenchmark
 from routebook.errors import UserError, suggest
@@ -196,14 +196,15 @@ class CSCR(TrainedRouter):
 
         experts, *terms = constants
         options = {"averaging": self.averaging, "divide_penalty": self.divide_penalty}
-        with torch.enable_grad():
-            output = output.detach().requires_grad_()
-            # Dividing the products instead of the queries passes over far fewer numbers.
-            length = output.norm(dim=-1).clamp(min=SHORTEST)
-            # Eq. (8) is no mean over cells: `share` has no part in it.
-            loss = spectrum_loss(experts @ output.mT / length[..., None, :], targets, *terms, **options)
-            (slope,) = torch.autograd.grad(loss.sum(), output)
-        return loss.detach(), slope
+        # Dividing the products instead of the queries passes over far fewer numbers.
+        norm = output.norm(dim=-1)
+        length = norm.clamp(min=SHORTEST)[..., None, :]
+        similarity = (experts @ output.mT).div_(length)
+        # Eq. (8) is no mean over cells: `share` has no part in it.
+        loss, slope = spectrum_loss_and_slope(similarity, targets, *terms, **options)
+        # A longer query is no other query: its own direction is taken out of the gradient.
+        along = (slope * similarity).sum(dim=-2).mul_(norm >= SHORTEST).div_(norm.clamp(min=SHORTEST).square())
+        return loss, torch.baddbmm(output * along[..., None], slope.div_(length).mT, experts, beta=-1)
 
     def _adam_options(self) -> dict[str, Any]:
         per_epoch = -(-self.n_trained_prompts_ // self.batch_size)

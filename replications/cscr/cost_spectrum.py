@@ -148,7 +148,7 @@ def info_nce(q: Any, experts: Any, positives: Any, tau: float) -> Any:
     has = positives.any(dim=1)
     logits, wanted = (q @ experts.T / tau)[has], positives[has]
     numerator = logits.masked_fill(~wanted, -float("inf")).logsumexp(dim=1)
-    return _mean(logits.logsumexp(dim=1) - numerator, has)  # Eq. (6)
+    return (logits.logsumexp(dim=1) - numerator).sum() / has.sum().clamp(min=1)  # Eq. (6)
 
 
 def cost_spectrum_loss(
@@ -259,11 +259,61 @@ def spectrum_loss(
     -------
     Tensor, [...]
     """
+    terms = tau, penalty, members, inside
+    push, pull, weight = _logits(similarity, positives, *terms, averaging=averaging, divide_penalty=divide_penalty)
+    return ((push.logsumexp(dim=-2) - pull.logsumexp(dim=-2)) * weight).sum(dim=(-2, -1))  # Eq. (8)
+
+
+def spectrum_loss_and_slope(
+    similarity: Any,
+    positives: Any,
+    tau: Any,
+    penalty: Any,
+    members: Any,
+    inside: Any,
+    *,
+    averaging: Averaging = "query",
+    divide_penalty: bool = True,
+) -> tuple[Any, Any]:
+    """Return `spectrum_loss` [...] and its gradient by the similarities [..., M, B], the inner part of Eq. (10).
+
+    Each band pulls with the softmax over its correct experts and pushes with the softmax over all; both are computed
+    on the way to the loss, so that automatic differentiation would only do them again. Arguments as there.
+    """
+    terms = tau, penalty, members, inside
+    push, pull, weight = _logits(similarity, positives, *terms, averaging=averaging, divide_penalty=divide_penalty)
+    loss = ((_softmax_in_place(push) - _softmax_in_place(pull)) * weight).sum(dim=(-2, -1))
+    # What a band's softmax counts for: its weight on the query, over its temperature.
+    scale = (weight * tau.reciprocal()[..., None])[..., None, :]
+    slope = push.mul_(scale).sum(dim=-3)
+    _rows(slope).index_add_(0, _places(slope, members), pull.mul_(scale).flatten(0, -2), alpha=-1)
+    return loss, slope
+
+
+def _logits(
+    similarity: Any,
+    positives: Any,
+    tau: Any,
+    penalty: Any,
+    members: Any,
+    inside: Any,
+    *,
+    averaging: Averaging,
+    divide_penalty: bool,
+) -> tuple[Any, Any, Any]:
+    """Return what Eq. (8) takes exponentials of, below and above the fraction, and the weight of each band and query.
+
+    Returns
+    -------
+    push : Tensor, [..., K, M, B]
+    pull : Tensor, [..., K, S, B]
+        The correct experts of a band; -inf for others, unless a band has none on a query: its weight there is 0.
+    weight : Tensor, [..., K, B]
+    """
     _check_options(0.0, "printed", averaging)
     # Axes are [..., bands, experts, queries]: sums over experts run fastest where neighbours in memory are queries.
-    wanted = positives.mT
     inverse = tau.reciprocal()[..., None, None]
-    own = _of_bands(wanted, members) & inside[..., None]
+    own = _of_bands(positives.mT, members) & inside[..., None]
     has = own.any(dim=-2)
     # A band without positives would be the log of 0, whose gradient is NaN even where it is multiplied by 0.
     pull = (_of_bands(similarity, members) * inverse).masked_fill(~own & has[..., None, :], -float("inf"))
@@ -272,25 +322,38 @@ def spectrum_loss(
         push = (similarity + penalty)[..., None, :, :] * inverse
     else:
         push = similarity[..., None, :, :] * inverse + penalty[..., None, :, :]
-    loss = (push.logsumexp(dim=-2) - pull.logsumexp(dim=-2)) * has
     inner = -2 if averaging == "query" else -1
-    filled = has.sum(dim=inner)
-    return _mean(loss.sum(dim=inner) / filled.clamp(min=1), filled > 0)  # Eq. (8)
+    filled = has.sum(dim=inner, keepdim=True)
+    n = (filled > 0).sum(dim=(-2, -1), keepdim=True)
+    return push, pull, has / (filled * n).clamp(min=1)
+
+
+def _softmax_in_place(logits: Any) -> Any:
+    """Make logits [..., K, M, B] their softmax over M and return its logarithm's denominator, [..., K, B]."""
+    top = logits.amax(dim=-2, keepdim=True)
+    total = logits.sub_(top).exp_().sum(dim=-2, keepdim=True)
+    logits.div_(total)
+    return total.log_().add_(top).squeeze(-2)
 
 
 def _of_bands(values: Any, members: Any) -> Any:
     """Return the rows of each band's experts, [..., K, S, B], of values [..., M, B]."""
+    return _rows(values).index_select(0, _places(values, members)).view(*members.shape, -1)
+
+
+def _rows(values: Any) -> Any:
+    """Return values [..., M, B] as one row an expert of any router; a view where they lie in a row in memory."""
+    return values.reshape(-1, values.shape[-1])
+
+
+def _places(values: Any, members: Any) -> Any:
+    """Return which of the `_rows` of values [..., M, B] the members [..., K, S] are, one after the other."""
     import torch
 
-    rows = members.flatten(-2)
+    places = members.flatten(-2)
     if values.ndim > 2:
-        rows = rows + values.shape[-2] * torch.arange(len(values))[:, None]
-    return values.reshape(-1, values.shape[-1]).index_select(0, rows.flatten()).view(*members.shape, -1)
-
-
-def _mean(values: Any, where: Any) -> Any:
-    """Mean over the last axis of values that are 0 outside `where`, over those inside; 0 where there are none."""
-    return values.sum(dim=-1) / where.sum(dim=-1).clamp(min=1)
+        places = places + values.shape[-2] * torch.arange(len(values))[:, None]
+    return places.flatten()
 
 
 def gradient_eq10(

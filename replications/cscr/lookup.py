@@ -22,7 +22,6 @@ SIZES = (10, 112, 1_000, 10_000, 100_000)
 N_QUERIES = 10_000
 HNSW_LINKS, HNSW_BREADTH, IVF_PROBES = 32, 64, 8
 # While its links are made; faiss's default of 40 takes twice as long and most of the time of all measurements.
-HNSW_BUILD_BREADTH = 24
 # What is looked up for the recall computes at most this many similarities: 100,000 experts with 100 queries. A timed
 # batch computes fewer, as everything else of a build stands still meanwhile.
 _CELLS, _TIMED_CELLS = 10_000_000, 2_000_000
@@ -34,7 +33,7 @@ class ExpertIndex:
     Parameters
     ----------
     kind : {"flat", "hnsw", "ivf"}
-        "flat": exact, faiss `IndexFlatIP`, the paper's. "hnsw" (32 links, search breadth 64, 24 while it is built) and
+        "flat": exact, faiss `IndexFlatIP`, the paper's. "hnsw" (32 links, search breadth 64) and
         "ivf" (sqrt(M) cells, 8 of them searched) are approximate. All rank by inner product: the cosine,
         for vectors of unit length.
 
@@ -100,7 +99,7 @@ class ExpertIndex:
             self._index = faiss.IndexFlatIP(width)
         elif self.kind == "hnsw":
             self._index = faiss.IndexHNSWFlat(width, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
-            self._index.hnsw.efConstruction, self._index.hnsw.efSearch = HNSW_BUILD_BREADTH, HNSW_BREADTH
+            self._index.hnsw.efSearch = HNSW_BREADTH
         else:
             cells = max(1, int(n**0.5))
             self._index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)

@@ -83,7 +83,7 @@ class CSCRParams(_CSCRParams):
     n_bootstrap: int = parameter(5000, "resamples B of Table 16's paired bootstrap", ge=100, le=1_000_000)
     n_examples: int = parameter(3, "prompts shown of each pool in Figure 5", ge=1, le=100)
     long_steps: int = parameter(
-        300, "least number of training steps of the longer training that CSCR is compared with", ge=1, le=1_000_000
+        150, "least number of training steps of the longer training that CSCR is compared with", ge=1, le=1_000_000
     )
 
 

@@ -88,7 +88,7 @@ class SynthesisParams(EmbeddedParams):
     max_prompts: int = parameter(
         1500, "prompts used of each pool, drawn at random where it has more", paper=1_000_000, ge=200, le=1_000_000
     )
-    n_seeds: int = parameter(5, "splits, each with trainings of its own", paper=10, ge=2, le=1000)
+    n_seeds: int = parameter(4, "splits, each with trainings of its own", paper=10, ge=2, le=1000)
     seed: int = parameter(0, "seed of everything random; splits have this one and those after it", ge=0, le=2**30)
     test_share: float = parameter(0.3, "share of prompts to test on", gt=0.0, lt=0.9)
     new_share: float = parameter(0.33, "share of LLMs that are new when they are routed to", gt=0.0, lt=1.0)

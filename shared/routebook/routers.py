@@ -9,6 +9,7 @@ Learned attributes end in `_`; `fit` returns self; parameters are checked in `fi
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
@@ -718,6 +719,17 @@ class KMeans(BaseRouter):
         embeddings = self._check_add(benchmark, embeddings)
         means, counts = group_means(benchmark.quality, self.assign(embeddings), self.n_clusters)
         return 1.0 - means, counts
+
+    def with_labels(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
+        """Return a router with these clusters over the models of `benchmark` alone, represented by their labels on it.
+
+        Clusters are made without labels: this is what `fit` gives on the same prompts with other labels or models.
+        This router is left as it is; errors as in `represent`.
+        """
+        other = copy.copy(self)
+        other.models_ = list(benchmark.models)
+        other.psi_, other.counts_ = self.represent(benchmark, embeddings)
+        return other
 
     def add_models(self, benchmark: RoutingBenchmark, embeddings: np.ndarray) -> Self:
         """Represent the new models by their errors per cluster on these prompts."""

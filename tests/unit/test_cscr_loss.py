@@ -14,6 +14,7 @@ from replications.cscr.cost_spectrum import (
     info_nce,
     loss_terms,
     spectrum_loss,
+    spectrum_loss_and_slope,
 )
 from routebook.errors import UserError
 
@@ -228,3 +229,25 @@ def test_losses_side_by_side_are_those_of_each(divide, averaging):
     positives = torch.stack([given[2] for given in settings])
     terms = [torch.stack(part) for part in zip(*(loss_terms(g[3], **g[4]) for g in settings), strict=True)]
     assert spectrum_loss(similarity, positives, *terms, **options).tolist() == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("averaging", ["query", "band"])
+@pytest.mark.parametrize("divide", [True, False])
+def test_the_gradient_written_out_is_that_of_automatic_differentiation(averaging, divide):
+    pools = [batch(seed) for seed in (0, 1, 2)]
+    # One band for every LLM, bands of several, and equal costs: members and temperatures differ from pool to pool.
+    terms = [loss_terms(cost_bands(cost, 4), gamma=0.1 * i, alpha=0.1 + i) for i, (*_, cost) in enumerate(pools)]
+    tau, penalty, members, inside = (torch.stack(part) for part in zip(*terms, strict=True))
+    similarity = torch.stack([experts @ q.T for q, experts, *_ in pools]).requires_grad_()
+    positives = torch.stack([correct for _, _, correct, _ in pools])
+    options = {"averaging": averaging, "divide_penalty": divide}
+    expected = spectrum_loss(similarity, positives, tau, penalty, members, inside, **options)
+    expected.sum().backward()
+    given = similarity.detach().clone()
+    loss, slope = spectrum_loss_and_slope(given, positives, tau, penalty, members, inside, **options)
+    assert torch.allclose(loss, expected.detach(), rtol=1e-12)
+    assert torch.allclose(slope, similarity.grad, rtol=1e-9, atol=1e-12)
+    assert torch.equal(given, similarity.detach()), "the similarities given are not to be written over"
+    # The first query has no correct LLM and so no gradient; all others have one.
+    assert not slope[..., 0].any()
+    assert slope[..., 1:].abs().sum(dim=1).all()

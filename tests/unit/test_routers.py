@@ -77,6 +77,21 @@ def test_kmeans_psi_by_hand():
     np.testing.assert_allclose(router.predict_quality(np.array([[11.5], [-3.0]])), [[1 / 3, 1 / 2], [1 / 2, 1]])
 
 
+def test_clusters_taken_over_are_those_of_a_fit_on_other_labels():
+    rng = np.random.default_rng(0)
+    embeddings, labels = rng.normal(size=(60, 4)), rng.random((60, 3)).round()
+    first = routers.KMeans(n_clusters=4, seed=1).fit(bench(labels), embeddings)
+    before = first.predict_quality(embeddings)
+    fewer = bench(np.where(rng.random((60, 3)) < 0.5, labels, np.nan)).subset(models=bench(labels).models[1:])
+    taken = first.with_labels(fewer, embeddings)
+    fitted = routers.KMeans(n_clusters=4, seed=1).fit(fewer, embeddings)
+    assert taken.models_ == fitted.models_ == fewer.models
+    np.testing.assert_array_equal(taken.predict_quality(embeddings), fitted.predict_quality(embeddings))
+    taken.add_models(bench(1 - labels), embeddings)
+    assert first.models_ == bench(labels).models
+    np.testing.assert_array_equal(first.predict_quality(embeddings), before)
+
+
 def test_kmeans_empty_cluster_takes_the_overall_mean():
     router = routers.KMeans(n_clusters=2).fit(bench([[1], [0], [0], [0], [1]]), LINE)
     validation = bench([[1, NAN], [0, 1], [1, 0]], models=["new", "rare"])

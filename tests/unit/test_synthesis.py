@@ -120,6 +120,20 @@ def test_a_part_left_out_is_not_trained_on_and_alone_is_routed(cases, pool):
         assert len(case.split.test) == sum(parts[pool.benchmark.ids[row]] == part for row in task.test)
 
 
+def test_settings_on_the_same_prompts_share_their_clusters_and_nothing_else(cases, params):
+    found, _ = cases
+    rooms, known = small_rooms(params), {}
+    for setting in ("static", "new-llms", "labels-0.2", "without-logic"):
+        case = found[setting]
+        shared = synthesis._uniroute(case, rooms, synthesis.Clock(), known)
+        alone = synthesis._uniroute(case, rooms, synthesis.Clock(), {})
+        for method, router in shared.items():
+            asked = case.split.test_embeddings
+            np.testing.assert_array_equal(router.predict_quality(asked), alone[method].predict_quality(asked))
+    # Two numbers of clusters, on all training prompts and without those of one domain.
+    assert len(known) == 4
+
+
 def test_no_router_learns_from_labels_it_must_not_see(pool, params, outcomes):
     task = synthesis.tasks_of({"tinypool": pool}, params)[0]
     task = replace(task, parts=None, own_alphas=False)
