@@ -244,8 +244,7 @@ class Answers:
 
     def __init__(self, router: BaseRouter, setting: Setting):
         self.models_ = setting.test.models
-        self.quality = experiment.predict(router, setting)
-        labels = experiment.labels_of(router, setting)
+        self.quality, labels = experiment.answers_of(router, setting)
         if isinstance(router, KNN):
             labels = to_levels(self.quality, quality_levels(setting.sparse.quality))
         if labels is not None:
