@@ -8,7 +8,6 @@ only when a router is trained.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -118,6 +117,8 @@ def teach(lessons: Sequence[Lesson]) -> None:
     for lesson in lessons:
         alike.setdefault(lesson.shape, []).append(lesson)
     for members in alike.values():
+        # The batches of those that are trained together are padded to the largest.
+        members.sort(key=lambda lesson: len(lesson.data.pairs))
         streams = list(dict.fromkeys(lesson.stream for lesson in members))
         members.sort(key=lambda lesson: streams.index(lesson.stream))
         n_passes = -(-len(members) // AT_ONCE)
@@ -269,10 +270,12 @@ class Dropout:
         """Return what the entries of x are multiplied by in each stream, [its rows, ...]."""
         masks = []
         for count, rate, generator in zip(self.counts, self.rates, self.generators, strict=True):
-            # What bernoulli_ draws on most processors, in three quarters of its time: the last 53 of 64 bits.
-            bits = torch.empty(count, *x.shape[2:], dtype=torch.int64).random_(generator=generator)
-            kept = bits.bitwise_and_((1 << 53) - 1) < math.ceil((1 - rate) * (1 << 53))
-            masks.append(kept.to(x.dtype).div_(1 - rate))
+            # 16 random bits decide on an entry: bernoulli_, which draws 64, takes four times as long.
+            mask = x.new_empty(count, *x.shape[2:])
+            drawn = torch.empty(-(-mask.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None, generator=generator)
+            last = max(round((1 - rate) * (1 << 16)), 1) - 1 - (1 << 15)
+            torch.le(drawn.view(torch.int16)[: mask.numel()].view(mask.shape), last, out=mask)
+            masks.append(mask.div_(1 - rate))
         return masks
 
 
@@ -280,9 +283,7 @@ class _Dropped(torch.autograd.Function):
     """x, or max(x, 0), times masks; what is kept for the gradient is no more than the masks, or the output."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, masks: list[Tensor], members: list[slice], rates: list[float] | None
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, masks: list[Tensor], members: list[slice], rates: list[float] | None) -> Tensor:
         out = x.clone() if rates is None else x.relu()
         for mask, mine in zip(masks, members, strict=True):
             out[mine, : len(mask)] *= mask
