@@ -289,7 +289,7 @@ def lead(frame: pd.DataFrame, rival: str, share: float, metric: str) -> Estimate
     a, b = at(OURS, share), at(rival, share)
     if not {a, b} <= set(values) or values[[a, b]].isna().any(axis=None):
         return None
-    return experiment.difference(frame, a, b, metric)
+    return mean_interval((values[a] - values[b]).to_numpy(dtype=float))
 
 
 def gain(frame: pd.DataFrame, metric: str) -> Estimate:
