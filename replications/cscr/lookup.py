@@ -21,7 +21,6 @@ RIVALS = ("scikit-learn", "numpy")
 SIZES = (10, 112, 1_000, 10_000, 100_000)
 N_QUERIES = 10_000
 HNSW_LINKS, HNSW_BREADTH, IVF_PROBES = 32, 64, 8
-# While its links are made; faiss's default of 40 takes twice as long and most of the time of all measurements.
 # What is looked up for the recall computes at most this many similarities: 100,000 experts with 100 queries. A timed
 # batch computes fewer, as everything else of a build stands still meanwhile.
 _CELLS, _TIMED_CELLS = 10_000_000, 2_000_000
@@ -33,9 +32,8 @@ class ExpertIndex:
     Parameters
     ----------
     kind : {"flat", "hnsw", "ivf"}
-        "flat": exact, faiss `IndexFlatIP`, the paper's. "hnsw" (32 links, search breadth 64) and
-        "ivf" (sqrt(M) cells, 8 of them searched) are approximate. All rank by inner product: the cosine,
-        for vectors of unit length.
+        "flat": exact, faiss `IndexFlatIP`, the paper's. "hnsw" (32 links, search breadth 64) and "ivf" (sqrt(M) cells,
+        8 of them searched) are approximate. All rank by inner product: the cosine, for vectors of unit length.
 
     Attributes
     ----------

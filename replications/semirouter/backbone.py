@@ -94,11 +94,16 @@ class LevelRouter(BaseRouter):
 
     def predict_quality(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the expected quality, [N, M]: the levels weighed by their probabilities (7.1, #7)."""
-        return self.predict_probabilities(embeddings) @ np.array(self.levels_)
+        return self.predict_both(embeddings)[0]
 
     def predict_labels(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the most probable level, [N, M], as a quality: 1, 0.5 or 0."""
-        return np.array(self.levels_)[self.predict_probabilities(embeddings).argmax(axis=2)]
+        return self.predict_both(embeddings)[1]
+
+    def predict_both(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `predict_quality` and `predict_labels`, for which the probabilities are computed once."""
+        probabilities, levels = self.predict_probabilities(embeddings), np.array(self.levels_)
+        return probabilities @ levels, levels[probabilities.argmax(axis=2)]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from replications.semirouter import baselines, cells, sparse
-from replications.semirouter.backbone import Backbone, quality_levels, to_levels
+from replications.semirouter.backbone import Backbone, LevelRouter, quality_levels, to_levels
 from replications.semirouter.semi_router import SemiRouter, fit_many
 from replications.semirouter.semi_router import route as best_of
 from routebook import encoders, load, runs
@@ -27,7 +27,7 @@ from routebook.errors import UserError
 from routebook.progress import progress
 from routebook.routers import BaseRouter, BestSingle, DatasetOracle, Oracle, Random, quality_for
 from routebook.significance import Estimate, mean_interval
-from routebook.threads import processes
+from routebook.threads import one_thread, processes
 
 if TYPE_CHECKING:
     from replications.semirouter.params import SemiRouterBase
@@ -377,9 +377,10 @@ def fit_each(params: SemiRouterBase, wanted: Mapping[tuple[str, int], Job]) -> d
     wanted
         Name and seed to the method, its setting and the parameters that are to differ, as in `router_for`.
     """
-    routers, problems, n_queries = {}, {}, 0
-    for key, (method, setting, changes) in wanted.items():
-        routers[key] = router_for(params, method, setting, **changes)
+    problems, n_queries = {}, 0
+    with one_thread():
+        routers = {key: router_for(params, method, at, **changes) for key, (method, at, changes) in wanted.items()}
+    for key, (method, setting, _) in wanted.items():
         labels = setting.full if method in baselines.FULL_DATA else setting.sparse
         problems[key] = (labels, setting.train_embeddings)
         if method == "oracle":
@@ -405,10 +406,12 @@ def _fit(
 ) -> Sequence[BaseRouter]:
     """Fit routers on their problems, those of SemiRouter side by side."""
     ours = [place for place, router in enumerate(routers) if isinstance(router, SemiRouter)]
-    fit_many([routers[place] for place in ours], [problems[place] for place in ours])
-    for place, router in enumerate(routers):
-        if place not in ours:
-            router.fit(*problems[place])
+    # Held once for all: entering it takes longer than many a fit.
+    with one_thread():
+        fit_many([routers[place] for place in ours], [problems[place] for place in ours])
+        for place, router in enumerate(routers):
+            if place not in ours:
+                router.fit(*problems[place])
     return routers
 
 
@@ -451,13 +454,28 @@ def labels_of(router: BaseRouter, setting: Setting) -> np.ndarray | None:
     return found[:, [router.models_.index(model) for model in setting.test.models]]
 
 
-def choose(router: BaseRouter, setting: Setting) -> np.ndarray:
+def answers_of(router: BaseRouter, setting: Setting) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return `predict` and `labels_of`, with the probabilities that both may come from computed once."""
+    if not isinstance(router, LevelRouter):
+        return predict(router, setting), labels_of(router, setting)
+    columns = [router.models_.index(model) for model in setting.test.models]
+    quality, labels = router.predict_both(setting.test_embeddings)
+    return quality[:, columns], labels[:, columns]
+
+
+def choose(estimates: np.ndarray, setting: Setting) -> np.ndarray:
     """Return the LLM chosen for each test prompt, [N]: the best by the setting's rule, of equals the cheaper.
 
     Costs are the LLMs' means over the training prompts: what a call costs is not known before it is made.
+
+    Parameters
+    ----------
+    estimates : ndarray, [N, M]
+        As `predict` returns them.
+    setting
     """
     cost = setting.full.mean_cost[setting.full.model_columns(setting.test.models)]
-    return best_of(predict(router, setting), cost, setting.rule)
+    return best_of(estimates, cost, setting.rule)
 
 
 def outcome(router: BaseRouter, setting: Setting) -> pd.DataFrame:
@@ -470,11 +488,12 @@ def outcome(router: BaseRouter, setting: Setting) -> pd.DataFrame:
     """
     test = setting.test
     rows = np.arange(len(test))
-    chosen = choose(router, setting)
+    estimates, labels = answers_of(router, setting)
+    chosen = choose(estimates, setting)
     per_prompt = pd.DataFrame(
         {
             "dataset": test.tasks,
-            "label-accuracy": 100.0 * _right(router, setting),
+            "label-accuracy": 100.0 * _right(labels, setting),
             "routed-quality": 100.0 * test.quality[rows, chosen],
             "cost": test.cost[rows, chosen],
         }
@@ -489,9 +508,8 @@ def outcome(router: BaseRouter, setting: Setting) -> pd.DataFrame:
     return frame.reset_index().astype({"n": int})
 
 
-def _right(router: BaseRouter, setting: Setting) -> np.ndarray:
-    """Return the share of the LLMs whose quality level a router names, for each test prompt, [N]."""
-    named = labels_of(router, setting)
+def _right(named: np.ndarray | None, setting: Setting) -> np.ndarray:
+    """Return the share of the LLMs whose quality level is named, for each test prompt, [N]; NaN without names."""
     if named is None:
         return np.full(len(setting.test), np.nan)
     return (named == to_levels(setting.test.quality, quality_levels(setting.sparse.quality))).mean(axis=1)
@@ -509,12 +527,14 @@ def evaluate(fitted: Fitted, settings: Sequence[Setting] | Callable[[str, int], 
     """
     by_seed = None if callable(settings) else {setting.seed: setting for setting in settings}
     frames = []
-    for (method, seed), router in fitted.items():
-        setting = settings(method, seed) if callable(settings) else by_seed[seed]
-        frame = outcome(router, setting)
-        frame.insert(0, "seed", seed)
-        frame.insert(0, "method", method)
-        frames.append(frame)
+    # Held once for all: entering it takes longer than many a prediction.
+    with one_thread():
+        for (method, seed), router in fitted.items():
+            setting = settings(method, seed) if callable(settings) else by_seed[seed]
+            frame = outcome(router, setting)
+            frame.insert(0, "seed", seed)
+            frame.insert(0, "method", method)
+            frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 

@@ -17,7 +17,7 @@ LAMS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.9)
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 SHARES_COMPARED = (0.01, 0.1, 0.5)
 SHARES_FURTHER = (0.1,)
-POOL_SIZES = (7, 20, 100, 300)
+POOL_SIZES = (7, 20, 100)
 
 _TRAINING = ("epochs", "lr", "batch_size", "n_random", "backbone_epochs", "backbone_lr")
 _WIDTHS = {name: value for name, value in QUICK.items() if name not in _TRAINING}
@@ -144,14 +144,12 @@ class SparsityParams(SemiRouterBase):
         "those at which the methods that train slowly are compared: SemiRouter's other variants, RouterDC's loss",
         paper=list(SHARES),
     )
-    further_shares: list[Share] = parameter(
-        [0.01, 0.1, 0.5, 1.0], "shares on the pools after the first", paper=list(SHARES)
-    )
+    further_shares: list[Share] = parameter([0.01, 0.1, 1.0], "shares on the pools after the first", paper=list(SHARES))
     slow_further_shares: list[Share] = parameter(
         list(SHARES_FURTHER), "those of the slow methods on the pools after the first", paper=list(SHARES)
     )
     new_labels: list[Annotated[int, Field(ge=1, le=1_000_000)]] = parameter(
-        [10, 50, 250], "labels of an LLM that joins the pool; at most one a training prompt", min_length=1
+        [10, 250], "labels of an LLM that joins the pool; at most one a training prompt", min_length=1
     )
     pool_sizes: list[Annotated[int, Field(ge=2, le=10_000)]] = parameter(
         list(POOL_SIZES), "LLMs in the pools that routing is timed on; the paper's 7 must be among them"

@@ -70,7 +70,7 @@ METRICS = {
 }
 DASH = "–"
 FEW_STEPS = 5
-N_TIMED, MOST_ENCODINGS, FEWEST_TIMED = 10, 140, 1
+N_TIMED, MOST_ENCODINGS, FEWEST_TIMED = 6, 42, 1
 FEWEST_BOUNDED = 5
 # What all labels reach is reached when a method is so many points below it.
 NEARLY = 1.0
@@ -244,8 +244,7 @@ class Answers:
 
     def __init__(self, router: BaseRouter, setting: Setting):
         self.models_ = setting.test.models
-        self.quality = experiment.predict(router, setting)
-        labels = experiment.labels_of(router, setting)
+        self.quality, labels = experiment.answers_of(router, setting)
         if isinstance(router, KNN):
             labels = to_levels(self.quality, quality_levels(setting.sparse.quality))
         if labels is not None:
@@ -290,7 +289,7 @@ def lead(frame: pd.DataFrame, rival: str, share: float, metric: str) -> Estimate
     a, b = at(OURS, share), at(rival, share)
     if not {a, b} <= set(values) or values[[a, b]].isna().any(axis=None):
         return None
-    return experiment.difference(frame, a, b, metric)
+    return mean_interval((values[a] - values[b]).to_numpy(dtype=float))
 
 
 def gain(frame: pd.DataFrame, metric: str) -> Estimate:
@@ -716,7 +715,8 @@ def _ways(params: SparsityParams, start: _Start) -> Iterator[_Way]:
     for n in sorted({min(n, len(order)) for n in params.new_labels}):
         given = setting.full.subset(order[:n], [start.llm]), vectors[order[:n]]
         joined = setting.with_labels(_with_column(before.sparse, setting.full, start.llm, order[:n]))
-        anew = experiment.router_for(params, f"semirouter-{params.variant}", joined).set_params(backbone=None)
+        # The anchors have the labels they had, and so the backbone is the one at hand.
+        anew = experiment.router_for(params, f"semirouter-{params.variant}", joined)
         yield _Way(start, ADDED, n, copy.deepcopy(start.router), given)
         yield _Way(start, ADAPTER, n, copy.deepcopy(start.router).set_params(add_trains="adapter"), given)
         yield _Way(start, RETRAINED, n, anew, (joined.sparse, vectors))
@@ -724,8 +724,8 @@ def _ways(params: SparsityParams, start: _Start) -> Iterator[_Way]:
 
 
 def _seconds(way: _Way) -> float:
-    """Return the processor time of one way by itself."""
-    act = way.router.fit if way.way == RETRAINED else way.router.add_models
+    """Return the processor time of one way by itself, and of everything anew with the backbone."""
+    act = way.router.set_params(backbone=None).fit if way.way == RETRAINED else way.router.add_models
     with quiet():
         start = time.process_time()
         act(*way.problem)

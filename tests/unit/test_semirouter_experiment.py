@@ -277,17 +277,21 @@ def test_outcome_is_the_definition(settings):
     assert found.loc[MACRO, "n"] == len(test)
 
 
+def chosen(router, setting):
+    return experiment.choose(experiment.predict(router, setting), setting)
+
+
 def test_of_equals_the_cheaper_llm_is_chosen_and_a_score_pays_for_its_quality(settings):
     setting = settings[0]
     even = Told(np.full(setting.test.quality.shape, 0.5))
-    assert (experiment.choose(even, setting) == 4).all()
-    assert (experiment.choose(even, setting.routed_among(["b", "a"])) == 0).all(), "b costs less than a"
+    assert (chosen(even, setting) == 4).all()
+    assert (chosen(even, setting.routed_among(["b", "a"])) == 0).all(), "b costs less than a"
     # 0.613 (0.9 - 0.5) does not pay for 0.8 dollars more, and does for 0.2.
     sure = Told(np.tile([0.9, 0.5, 0.5, 0.5, 0.5], (len(setting.test), 1)))
-    assert (experiment.choose(sure, setting) == 0).all()
+    assert (chosen(sure, setting) == 0).all()
     scored = replace(setting, rule="score")
-    assert (experiment.choose(sure, scored) == 4).all()
-    assert (experiment.choose(sure, scored.routed_among(["a", "b"])) == 0).all()
+    assert (chosen(sure, scored) == 4).all()
+    assert (chosen(sure, scored.routed_among(["a", "b"])) == 0).all()
 
 
 def test_the_most_frequent_label_is_counted_by_dataset():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -525,3 +526,24 @@ def test_llms_that_join_side_by_side_join_as_they_do_alone():
     for one, other in zip(routers, alone, strict=True):
         other.add_models(labels, vectors[:60])
         np.testing.assert_allclose(one.predict_quality(vectors), other.predict_quality(vectors), atol=1e-3)
+
+
+@pytest.mark.parametrize("rectified", [True, False])
+def test_dropout_is_of_its_rate_shared_in_a_stream_and_has_the_gradient_of_its_mask(rectified):
+    lessons = [SimpleNamespace(dropout=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    dropout = side_by_side.Dropout([0.1, 0.5], lessons, torch.tensor([0, 0, 1]))
+    dropout.counts = [1000, 900]
+    x = torch.randn(3, 1000, 77, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    told = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    out = dropout.rectified(x) if rectified else dropout(x)
+    (out * told).sum().backward()
+    there = x.detach() > 0 if rectified else torch.ones(x.shape, dtype=torch.bool)
+    scale = torch.where(there, out.detach() / x.detach(), 0.0)
+    assert torch.allclose(x.grad, told * scale)
+    for network, rate, count in ((0, 0.1, 1000), (1, 0.1, 1000), (2, 0.5, 900)):
+        rows = scale[network, :count][there[network, :count]]
+        assert torch.allclose(rows[rows > 0], torch.tensor(1 / (1 - rate)))
+        assert (rows == 0).float().mean().item() == pytest.approx(rate, abs=0.01)
+    both = there[0] & there[1]
+    assert torch.allclose(scale[0][both], scale[1][both])
+    assert torch.allclose(scale[2, 900:][there[2, 900:]], torch.ones(())), "rows that pad a batch are not dropped"
