@@ -14,7 +14,7 @@ from routebook.errors import UserError
 from routebook.quiet import quiet
 from routebook.threads import one_torch_thread
 
-SIZES = (8, 16, 32, 64, 128, 256, 512)
+SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 # A batch with more nodes is computed in parts, for every backbone alike: beyond some 30 MB an array is fresh memory
 # from the system each time it is made, which then costs more than the arithmetic.
 NODES_AT_ONCE = 8192

@@ -307,8 +307,8 @@ def test_the_synthesis_agrees_with_itself_on_every_pool(built_runs):
     values = {key: r["value"] for key, r in results.items()}
     areas = {tuple(key.split("/area/")): v for key, v in values.items() if "/area/" in key}
     places = {place for place, _ in areas}
-    pools = json.loads((folder / "run.json").read_text())["dataset"].split(", ")
-    assert {f"static/{pool}" for pool in pools} <= places
+    run = json.loads((folder / "run.json").read_text())
+    assert {f"static/{pool}" for pool in run["dataset"].split(", ")} <= places
     assert sum(place.startswith("new-llms/") for place in places) > 0
     for place in places:
         here = {method: value for (where, method), value in areas.items() if where == place}
@@ -319,7 +319,7 @@ def test_the_synthesis_agrees_with_itself_on_every_pool(built_runs):
             assert values[key] == pytest.approx(here[a] - here[b], abs=1e-9)
             # Paired intervals: of the differences seed by seed, around their mean.
             assert results[key]["low"] <= values[key] <= results[key]["high"]
-            assert results[key]["n"] == 5
+            assert results[key]["n"] == run["parameters"]["n_seeds"]
     losses = [key for key in values if key.startswith("other-prompts/") and "/loss/" in key]
     assert losses
     for key in losses:

@@ -41,6 +41,8 @@ def violations(page, options):
     """What axe finds, a line for each element: rule, how grave, element, and what is wrong with it."""
     return page.evaluate(
         """async (options) => {
+          // After a switch of the theme colours change over a few frames; a page out of sight has none.
+          document.getAnimations().filter((one) => one instanceof CSSTransition).forEach((one) => one.finish());
           // Stylesheets are left unread: axe would fetch those they import from a wrong address.
           const { violations } = await axe.run(document, { resultTypes: ["violations"], preload: false, ...options });
           return violations.flatMap((v) => v.nodes.map((n) => [
