@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 import re
 import xml.etree.ElementTree as ET
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from routebook import figures
+from routebook import figures, load, overview
 from routebook.errors import UserError
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -211,3 +212,12 @@ def test_small_plots_may_have_logarithmic_heights_with_a_tick_a_power_of_ten():
     assert [tick for tick in axes.get_yticks() if low <= tick <= high] == [1, 10, 100, 1000]
     assert figures.grid_plot([panel], ylabel="y").axes[0].get_yscale() == "linear"
     plt.close("all")
+
+
+def test_costs_on_the_benchmarks_page_do_not_run_into_one_another():
+    plot = overview.accuracy_cost_plot("tinypool", load("tinypool"))
+    plot.canvas.draw()
+    boxes = [label.get_window_extent() for label in plot.axes[0].get_xticklabels() if label.get_text()]
+    shown = sorted((box.x0, box.x1) for box in boxes)
+    assert len(shown) > 3
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(shown))
