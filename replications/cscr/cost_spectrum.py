@@ -259,29 +259,18 @@ def spectrum_loss(
     -------
     Tensor, [...]
     """
-    terms = tau, penalty, members, inside
-    push, pull, weight = _logits(similarity, positives, *terms, averaging=averaging, divide_penalty=divide_penalty)
+    push, pull, weight = _logits(similarity, positives, tau, penalty, members, inside, averaging, divide_penalty)
     return ((push.logsumexp(dim=-2) - pull.logsumexp(dim=-2)) * weight).sum(dim=(-2, -1))  # Eq. (8)
 
 
-def spectrum_loss_and_slope(
-    similarity: Any,
-    positives: Any,
-    tau: Any,
-    penalty: Any,
-    members: Any,
-    inside: Any,
-    *,
-    averaging: Averaging = "query",
-    divide_penalty: bool = True,
-) -> tuple[Any, Any]:
+def spectrum_loss_and_slope(similarity: Any, positives: Any, *terms: Any, **options: Any) -> tuple[Any, Any]:
     """Return `spectrum_loss` [...] and its gradient by the similarities [..., M, B], the inner part of Eq. (10).
 
     Each band pulls with the softmax over its correct experts and pushes with the softmax over all; both are computed
     on the way to the loss, so that automatic differentiation would only do them again. Arguments as there.
     """
-    terms = tau, penalty, members, inside
-    push, pull, weight = _logits(similarity, positives, *terms, averaging=averaging, divide_penalty=divide_penalty)
+    tau, _, members, _ = terms
+    push, pull, weight = _logits(similarity, positives, *terms, **options)
     loss = ((_softmax_in_place(push) - _softmax_in_place(pull)) * weight).sum(dim=(-2, -1))
     # What a band's softmax counts for: its weight on the query, over its temperature.
     scale = (weight * tau.reciprocal()[..., None])[..., None, :]
@@ -297,9 +286,8 @@ def _logits(
     penalty: Any,
     members: Any,
     inside: Any,
-    *,
-    averaging: Averaging,
-    divide_penalty: bool,
+    averaging: Averaging = "query",
+    divide_penalty: bool = True,
 ) -> tuple[Any, Any, Any]:
     """Return what Eq. (8) takes exponentials of, below and above the fraction, and the weight of each band and query.
 

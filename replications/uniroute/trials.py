@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -358,7 +358,7 @@ def _tune(
 ) -> dict[str, Selection]:
     """Choose K and the rank by the validation area over the seen LLMs (Appendix G.1 and G.2)."""
     tuning, asked = setting.tuning, setting.z["validation"]
-    counts = sorted({neighbours_within(k, setting.train) for k in params.neighbours_tried})
+    counts = neighbours_within(params.neighbours_tried, setting.train)
     neighbours = routers.KNN(max(counts)).fit(setting.train, setting.z["train"]).predict_by_neighbours(asked, counts)
     return {
         "k-nn": choose(neighbours.__getitem__, counts, tuning),
@@ -378,7 +378,7 @@ def _with_unseen(
     learned_map = maps[selections["learned-map"].best]
     for router in (*clusterings.values(), learned_map):
         router.add_models(setting.validation, setting.z["validation"])
-    neighbours = neighbours_within(selections["k-nn"].best, setting.validation)
+    (neighbours,) = neighbours_within([selections["k-nn"].best], setting.validation)
     return {
         # The neighbours of unseen LLMs are validation prompts; those of seen LLMs are not asked for again.
         "k-nn": routers.KNN(neighbours).fit(setting.validation, setting.z["validation"]),
@@ -387,13 +387,14 @@ def _with_unseen(
     }
 
 
-def neighbours_within(n_neighbours: int, sample: RoutingBenchmark) -> int:
-    """Return this number of neighbours, or the labels of the LLM that has fewest in a sample where these are fewer.
+def neighbours_within(counts: Iterable[int], sample: RoutingBenchmark) -> list[int]:
+    """Return numbers of neighbours, ascending, none above the labels of the LLM that has fewest in a sample.
 
     In a pool with gaps (Open LLM Leaderboard v2) an LLM may have fewer labels than the candidates ask for, or than were
     chosen on LLMs with more labels.
     """
-    return min(n_neighbours, int((~np.isnan(sample.quality)).sum(axis=0).min()))
+    fewest = int((~np.isnan(sample.quality)).sum(axis=0).min())
+    return sorted({min(count, fewest) for count in counts})
 
 
 def _static_routers(settings: Sequence[_Setting], ranks: Sequence[int]) -> list[dict[str, routers.Router]]:

@@ -97,9 +97,8 @@ def _trial(pool: Pool, sizes: Sequence[int], trial: int) -> list[dict]:
     split = draw_split(benchmark, settings[max(sizes)], trial)
     seed = pool.params.seed + trial
     sample = np.random.default_rng([seed, len(split.validation)]).permutation(split.validation)
-    candidates = _Candidates(
-        benchmark.subset(split.train, split.seen), embeddings[split.train], embeddings[sample], settings.values(), seed
-    )
+    train = benchmark.subset(split.train, split.seen)
+    candidates = _Candidates(train, embeddings[split.train], embeddings[sample], settings.values(), seed)
     tuning = benchmark.subset(sample, split.seen)
     rows = []
     for n, params in settings.items():
@@ -109,13 +108,13 @@ def _trial(pool: Pool, sizes: Sequence[int], trial: int) -> list[dict]:
             "retrained-mlp": routers.MLP(seed=seed).fit(*known),
         }
         for method in ("k-nn", "k-means", "learned-map"):
-            grid = params.clusters_tried
-            if method == "k-nn":
-                grid = sorted({neighbours_within(k, candidates.train) for k in params.neighbours_tried})
-            router = candidates.chosen(method, grid, tuning.subset(np.arange(n)))
-            if method == "k-nn":
-                router.set_params(n_neighbours=neighbours_within(router.n_neighbours, known[0]))
-            fitted[method] = router.add_models(*known)
+            grid = neighbours_within(params.neighbours_tried, train) if method == "k-nn" else params.clusters_tried
+            fitted[method] = candidates.chosen(method, grid, tuning.subset(np.arange(n)))
+        # The number was chosen on LLMs that may have more labels than the new ones.
+        (neighbours,) = neighbours_within([fitted["k-nn"].n_neighbours], known[0])
+        fitted["k-nn"].set_params(n_neighbours=neighbours)
+        for method in ("k-nn", "k-means", "learned-map"):
+            fitted[method].add_models(*known)
         rows += [
             {"trial": trial, "size": n, "method": m, "area": _test_area(fitted[m], benchmark, embeddings, split)}
             for m in METHODS
@@ -134,11 +133,9 @@ class _Candidates:
         settings: Iterable[UniRouteParams],
         seed: int,
     ) -> None:
-        self.train = train
         settings = list(settings)
         starts = settings[0].kmeans_starts
-        tried = {k for params in settings for k in params.neighbours_tried}
-        neighbours = sorted({neighbours_within(k, train) for k in tried})
+        neighbours = neighbours_within((k for params in settings for k in params.neighbours_tried), train)
         clusterings = {
             k: routers.KMeans(k, seed=seed, n_init=starts).fit(train, embeddings)
             for k in sorted({k for params in settings for k in params.clusters_tried})

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # A mid-tone that reads on white and on near-black alike (contrast at least 4 to 1 on both).
 INK = "#787878"
 GRID = "#78787840"
+# From here on a logarithmic axis has 50k and 2M: in full, neighbours run into one another.
+LONG_NUMBER = 10_000
 
 
 @dataclass(frozen=True)
@@ -468,14 +470,15 @@ def _frontier(frame: pd.DataFrame) -> np.ndarray:
 
 
 def _finish(axes: Axes, xlabel: str, ylabel: str, logx: bool, logy: bool = False) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
+    short = EngFormatter(sep="")
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     scales = ((logx, axes.set_xscale, axes.xaxis), (logy, axes.set_yscale, axes.yaxis))
     for set_scale, axis in ((set_scale, axis) for wanted, set_scale, axis in scales if wanted):
         set_scale("log")
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < LONG_NUMBER else short(value)))
         axis.set_minor_formatter(NullFormatter())
     axes.grid(True, lw=0.6)

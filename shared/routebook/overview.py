@@ -14,9 +14,6 @@ from routebook.benchmark import RoutingBenchmark
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# From here on costs are written as 50k and 2M: in full, neighbours on a logarithmic axis run into one another.
-LONG_NUMBERS = 10_000
-
 
 def load_present(name: str) -> RoutingBenchmark | None:
     """Return a dataset with its loader's defaults, or None where it is not present."""
@@ -64,14 +61,9 @@ def accuracy_cost_plot(name: str, benchmark: RoutingBenchmark | None) -> Figure:
         }
     )
     spread = frame["cost"].max() / frame["cost"].min()
-    plot = figures.scatter_plot(
+    return figures.scatter_plot(
         frame, xlabel=f"Mean cost ({priced.cost_unit})", ylabel="Mean quality", logx=bool(spread > 20)
     )
-    if frame["cost"].max() >= LONG_NUMBERS:
-        from matplotlib.ticker import EngFormatter
-
-        plot.axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
-    return plot
 
 
 def hub_table() -> pd.DataFrame:

@@ -215,7 +215,7 @@ def test_an_llm_with_fewer_labels_than_neighbours_is_asked_for_all_it_has(role):
     sample = gaps.subset(prompts, llms)
     fewest = (~np.isnan(sample.quality)).sum(axis=0).min()
     assert 5 < fewest < 100
-    assert [trials.neighbours_within(k, sample) for k in (5, fewest, 100)] == [5, fewest, fewest]
+    assert [trials.neighbours_within([k], sample)[0] for k in (5, fewest, 100)] == [5, fewest, fewest]
     holed = pools.Pool(gaps, whole.embeddings, whole.params)
     done = trials.run_trials(holed.at_mean_cost, holed.embeddings, holed.params)
     assert done[0].split.seen == split.seen
